@@ -1,0 +1,59 @@
+# Every target sets itself up: a virtual environment inside the checkout, filled from pyproject.toml.
+# It needs make, git and a Python of 3.11 or newer; name another one with `make PYTHON=/path/to/python ...`.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+EXAMPLE := desired-state/ensemble.yaml
+PYTHON_IS_RECENT := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
+	  $$python -c '$(PYTHON_IS_RECENT)' 2>/dev/null && { echo $$python; break; }; done)
+
+.PHONY: help demo test test-heavy lint bench schemas golden fuzz
+
+help: ## say what the targets do
+	@grep -hE '^[a-z-]+:.* ## ' $(MAKEFILE_LIST) | awk -F ':.* ## ' '{ printf "make %-11s %s\n", $$1, $$2 }'
+
+$(INSTALLED): pyproject.toml
+	@if [ -z "$(PYTHON)" ]; then \
+	  echo "reconciler needs Python 3.11 or newer, and none was found: install one, or name it with PYTHON=/path/to/python." >&2; \
+	  exit 1; fi
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv || { \
+	  echo "$(PYTHON) could not make a virtual environment in .venv; on Debian and Ubuntu its module is the package python3-venv." >&2; \
+	  exit 1; }
+	@$(BIN)/python -c '$(PYTHON_IS_RECENT)' || { \
+	  echo "The Python in .venv is older than 3.11: remove the folder .venv and run make again." >&2; exit 1; }
+	@echo "Installing what pyproject.toml asks for into .venv (the first time takes a minute or more)."
+	@install() { $(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'; }; \
+	  install || { echo "The installation failed; trying once more." >&2; sleep 5; install; }
+	@touch $@
+
+demo: $(INSTALLED) ## check the example ensemble and show what would be done for it on this machine
+	@$(BIN)/reconciler validate $(EXAMPLE)
+	@# 2 (changes pending) and 4 (something waits for a person) are answers to a plan, not failures of the demo.
+	@$(BIN)/reconciler plan -c $(EXAMPLE) || { code=$$?; [ $$code -eq 2 ] || [ $$code -eq 4 ] || exit $$code; }
+
+test: lint ## everything but the heavy tests, after lint
+	@$(BIN)/pytest -n 2 -m "not heavy"
+
+test-heavy: $(INSTALLED) ## the tests that need downloads, other server programs or minutes
+	@$(BIN)/pytest -m heavy || { code=$$?; [ $$code -eq 5 ] || exit $$code; echo "There are no heavy tests yet."; }
+
+lint: $(INSTALLED) ## ruff, mypy and the import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy reconciler tests $(wildcard benchmarks tools)
+	@$(BIN)/lint-imports --no-logo
+
+bench: $(INSTALLED) ## measure, as ratios against floors of the same run
+	@$(BIN)/python benchmarks/run.py
+
+schemas: $(INSTALLED) ## write the JSON Schemas of all documents
+	@$(BIN)/python -m reconciler schema --write schemas
+
+golden: $(INSTALLED) ## rewrite the expected output of the golden stories; read the diff before you commit it
+	@UPDATE_GOLDEN=1 $(BIN)/pytest tests/golden
+
+fuzz: $(INSTALLED) ## read 100,000 mutated documents and look for a traceback
+	@$(BIN)/python -m tests.fuzz.run 100000

@@ -1,0 +1,67 @@
+"""Stop: end a server that is to leave, once no gateway can send it another request."""
+
+from collections.abc import Iterator
+from typing import ClassVar, Self
+
+from reconciler.model.base import noun
+from reconciler.model.names import Subject, server_subject
+from reconciler.model.observed import ObservedState, Present, ServerProcess
+from reconciler.model.plan import Blocked, Claim, Effect, Waiting
+from reconciler.model.view import View
+from reconciler.ports.host import Host
+
+from .base import NO_CLAIM
+
+
+@noun
+class Stop:
+    """End one process that is proved ours; done when its port is free."""
+
+    kind: ClassVar[str] = "stop"
+    destructive: ClassVar[bool] = True
+
+    process: ServerProcess
+    reference: str
+    reason: str
+
+    @property
+    def subject(self) -> Subject:
+        return server_subject(self.process.label)
+
+    @property
+    def claims(self) -> Claim:
+        return NO_CLAIM
+
+    @classmethod
+    def propose(cls, view: View) -> Iterator[Self | Waiting | Blocked]:
+        for change in view.changes:
+            if change.label not in view.leaving or change.live is None:
+                continue
+            if waiting := _reachable(view, change.live):
+                yield waiting
+            else:
+                yield cls(process=change.live, reference=change.reference, reason=change.reason)
+
+    def simulate(self, observed: ObservedState) -> Effect:
+        return Effect(servers={self.process.label: None}, gateways={})
+
+    async def perform(self, host: Host) -> None:
+        await host.processes.stop(self.process)
+
+
+def _reachable(view: View, live: ServerProcess) -> Waiting | None:
+    """Why a request may still arrive at `live`, or None. An unknown gateway never gets here: nothing leaves then."""
+    for kind, state in view.facts.observed.gateways.items():
+        if not isinstance(state, Present) or live.port not in state.value.may_dispatch:
+            continue
+        named = any(r.upstream is not None and r.upstream.port == live.port for r in state.value.routes)
+        return Waiting(
+            subject=server_subject(live.label),
+            reference="waiting-for-withdrawal" if named else "draining",
+            reason=f"{kind} {'still has its route' if named else 'may still be answering a request through it'}",
+            until=None if named else state.value.drained_at,
+        )
+    return None
+
+
+VERB = Stop

@@ -1,0 +1,87 @@
+"""Actions at work: each job owns its exceptions and ends as one frozen outcome."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from reconciler.actions.base import Verb
+from reconciler.model.base import noun
+from reconciler.model.plan import InFlight
+from reconciler.model.names import Subject
+from reconciler.ports.errors import ActionError
+from reconciler.ports.host import Host
+
+DEADLINES: Final[Mapping[str, float]] = {
+    "launch": 60.0,
+    "stop": 120.0,
+    "publish": 60.0,
+    "adopt": 30.0,
+    "forget": 30.0,
+}
+"""Seconds after which a job is cancelled: every request to the machine ends."""
+
+
+@noun
+class Outcome:
+    """How a job ended."""
+
+    action: Verb
+    cause: str | None = None
+    """Class of the failure; None: it succeeded."""
+    error: str = ""
+    permanent: bool = False
+
+
+class Jobs:
+    """The jobs of one engine, at most one per subject."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._running: dict[Subject, tuple[Verb, float, asyncio.Task[Outcome]]] = {}
+
+    @property
+    def in_flight(self) -> tuple[InFlight, ...]:
+        """What is under way, for the planner."""
+        return tuple(
+            InFlight(subject=subject, kind=action.kind, claim=action.claims, since=since)
+            for subject, (action, since, _) in self._running.items()
+        )
+
+    def start(self, actions: Iterable[Verb]) -> None:
+        """Begin each action as a job of its own."""
+        for action in actions:
+            if action.subject in self._running:
+                raise AssertionError(f"{action.subject} already has a job")
+            task = asyncio.create_task(self._run(action), name=f"{action.kind} {action.subject}")
+            self._running[action.subject] = (action, self._host.clock.now(), task)
+
+    async def _run(self, action: Verb) -> Outcome:
+        try:
+            async with asyncio.timeout(DEADLINES[action.kind]):
+                await action.perform(self._host)
+        except ActionError as error:
+            return Outcome(action=action, cause=error.cause, error=error.message, permanent=error.permanent)
+        except TimeoutError:
+            seconds = DEADLINES[action.kind]
+            return Outcome(action=action, cause="timed-out", error=f"no end after {seconds:.0f} s")
+        except Exception as error:  # a job owns its exceptions: one bad subject must not stop the others
+            return Outcome(action=action, cause="internal-error", error=f"{type(error).__name__}: {error}")
+        return Outcome(action=action)
+
+    def reap(self) -> list[Outcome]:
+        """The outcomes of jobs that have ended since the last call, in the order of their start."""
+        done = [subject for subject, (_, _, task) in self._running.items() if task.done()]
+        return [self._running.pop(subject)[2].result() for subject in done]
+
+    @property
+    def tasks(self) -> set[asyncio.Task[Outcome]]:
+        """For waiting until one ends."""
+        return {task for _, _, task in self._running.values()}
+
+    async def abandon(self) -> None:
+        """Cancel what is under way; the world shows what came of it."""
+        tasks = self.tasks
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._running.clear()

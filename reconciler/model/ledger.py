@@ -1,0 +1,52 @@
+"""What must be remembered because the world cannot show it: attempts, suspensions, proofs, leases."""
+
+from collections.abc import Mapping
+
+from .base import noun
+
+
+@noun
+class Attempt:
+    """Failures of one server with one spec, counted for the restart budget."""
+
+    spec_hash: str
+    cause: str
+    """Class of the failure, such as `crashed` or `load-failed`."""
+    count: int
+    first: float
+    last: float
+    retry_at: float
+    """When the next start is due; the jitter is already in it."""
+    evidence: str = ""
+    """Which process the last failure was seen on (`pid:start`), so that one death is counted once."""
+    permanent: bool = False
+    """A deterministic cause: not retried until the spec changes or somebody says `retry`."""
+    error: str = ""
+
+
+@noun
+class Suspension:
+    """A person said stop."""
+
+    since: float
+    reason: str
+    until: float | None = None
+    """When it ends by itself; None: at `start`."""
+
+
+@noun
+class Ledger:
+    """One state directory's memory."""
+
+    attempts: Mapping[str, Attempt]
+    """label -> failures of its present spec; `kind:subject` -> failures of an action that is not a launch."""
+    suspensions: Mapping[str, Suspension]
+    proved: frozenset[str]
+    """Labels that have answered a completion since they were declared."""
+    launched: frozenset[str]
+    """Labels that have had a process since they were declared: they get memory before newcomers."""
+    leases: Mapping[str, int]
+    """label -> the port it was last launched on; `port: auto` keeps it, and any other port is immutable."""
+
+
+EMPTY = Ledger(attempts={}, suspensions={}, proved=frozenset(), launched=frozenset(), leases={})

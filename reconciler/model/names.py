@@ -1,0 +1,76 @@
+"""The three names that are never derived from one another, and the grammar of every other name."""
+
+from typing import Annotated, NewType
+
+from annotated_types import Ge, Le
+
+from .base import Pattern, noun
+
+Label = NewType("Label", str)
+"""What a client says to the gateway; also the key of a model in the desired state."""
+Alias = NewType("Alias", str)
+"""Another name that the gateway maps to one label."""
+ServedName = NewType("ServedName", str)
+"""What a request must say in `model` to one server (`default_model` for mlx_lm.server 0.32)."""
+Subject = NewType("Subject", str)
+"""What an action works on: `server/<label>` or `gateway/<kind>`."""
+
+Port = Annotated[int, Ge(1024), Le(65535)]
+
+LABEL = Pattern(r"[a-z0-9][a-z0-9._-]{0,127}", "lower-case letters, digits, '.', '_' and '-', not a path")
+REPO = Pattern(
+    r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}", "a repository id 'owner/name'"
+)
+REVISION = Pattern(r"[A-Za-z0-9][A-Za-z0-9_./-]{0,127}", "a branch, a tag or a commit")
+TEMPLATE = Pattern(
+    r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*",
+    "a relative path below the folder of the desired state, without '..' and without links",
+)
+PORT_RANGE = Pattern(r"[1-9][0-9]{3,4}-[1-9][0-9]{3,4}", "a range of ports such as 8100-8119")
+
+LabelText = Annotated[str, LABEL]
+RepoText = Annotated[str, REPO]
+RevisionText = Annotated[str, REVISION]
+TemplateText = Annotated[str, TEMPLATE]
+PortRangeText = Annotated[str, PORT_RANGE]
+
+
+@noun
+class RepoRef:
+    """A launch reference to a repository of the Hugging Face cache."""
+
+    repo: str
+    revision: str
+
+    def __str__(self) -> str:
+        return f"{self.repo}@{self.revision}"
+
+
+@noun
+class PathRef:
+    """A launch reference to a folder of this machine; `path` is absolute."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return self.path
+
+
+LaunchRef = RepoRef | PathRef
+"""What a process loads. A bare name such as an API label is neither of the two and so does not parse."""
+
+
+def server_subject(label: str) -> Subject:
+    """The subject of the one server that may serve `label`."""
+    return Subject(f"server/{label}")
+
+
+def gateway_subject(kind: str) -> Subject:
+    """The subject of the files of one gateway."""
+    return Subject(f"gateway/{kind}")
+
+
+def port_range(text: str) -> range:
+    """The ports of a range such as `8100-8119`, both ends included."""
+    low, _, high = text.partition("-")
+    return range(int(low), int(high) + 1)

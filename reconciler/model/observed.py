@@ -1,0 +1,172 @@
+"""What was read from the machine, once, at a time: evidence, with what is not known said as unknown."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+from .base import noun
+from .routes import Route
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+@noun
+class Present(Generic[T_co]):
+    """It was looked for and is there."""
+
+    value: T_co
+
+
+@noun
+class Absent:
+    """It was looked for and is not there."""
+
+
+@noun
+class Unknown:
+    """It could not be looked at. Never read as absence: it blocks whatever would destroy or claim."""
+
+    reason: str
+
+
+Observation = Present[T_co] | Absent | Unknown
+
+
+class Standing(StrEnum):
+    """What the proof of a recorded process says about it (docs/architecture.md, Proof)."""
+
+    OURS = "ours"
+    ORPHAN = "orphan"
+    """Lock held and the token of its unfinished record found on a live process: Adopt completes the record."""
+    GONE = "gone"
+    """The lock is free: whatever has the recorded pid is not our server."""
+    UNKNOWN = "unknown"
+    """The proof contradicts itself or could not be made: reported, never signalled."""
+
+
+class Health(StrEnum):
+    """What a proved process does, by evidence of completions."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    ZOMBIE = "zombie"
+    """Alive and unable to generate: a dead generation thread, a lost port, a failed load."""
+
+
+@noun
+class ServerProcess:
+    """One run record and what the machine says about the process it names."""
+
+    label: str
+    port: int
+    standing: Standing
+    health: Health = Health.STARTING
+    pid: int | None = None
+    started: int | None = None
+    """Start time on the monotonic clock of this boot, in ticks; None while the record is unfinished."""
+    since: float = 0.0
+    """When it was launched, seconds since the epoch."""
+    spec_hash: str = ""
+    fields: Mapping[str, str]
+    """The canonical restart|replace fields it was launched with; their hash is `spec_hash`."""
+    artifact: str = ""
+    """Identity of the artifact it was launched with: a commit or a content digest."""
+    served_name: str = ""
+    host: str = "127.0.0.1"
+    memory: int = 0
+    """Bytes reserved for it at launch."""
+    detail: str = ""
+    """Evidence for people: the last log line, or why the standing is unknown."""
+
+    @property
+    def live(self) -> bool:
+        """Whether it may hold its port and memory; unknown counts as live."""
+        return self.standing is not Standing.GONE
+
+
+@noun
+class Listener:
+    """Something that accepts connections on a port, at any local address."""
+
+    port: int
+    pid: int | None = None
+    """None where the machine does not say who listens."""
+    command: str | None = None
+    """Command line of the owner for messages; None where it cannot be read."""
+
+
+@noun
+class Artifact:
+    """Weights as a server would load them."""
+
+    identity: str
+    """What distinguishes this content from any other of the same reference: the commit of the snapshot."""
+    path: str
+    """Absolute folder that the process is given."""
+    missing: tuple[str, ...] = ()
+    """Files that are absent, short or contradict their index; empty: complete."""
+    shards: int = 1
+    """How many weight files there should be."""
+    weight_bytes: int = 0
+    kv_bytes_per_token: int = 0
+    """Bytes of key/value cache for one token of context, as an upper bound."""
+    has_tool_template: bool | None = None
+    """Whether the chat template mentions tools; None where there is no template to read."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether it may be launched."""
+        return not self.missing
+
+
+@noun
+class GatewayState:
+    """The routes in a gateway's file that are ours, and where the gateway may still send a request."""
+
+    routes: tuple[Route, ...] = ()
+    may_dispatch: frozenset[int] = frozenset()
+    """Ports of upstreams that the file names, or that the running gateway may still use."""
+    drained_at: float | None = None
+    """When the last withdrawn port leaves `may_dispatch` by itself; None where only the gateway can tell."""
+
+
+@noun
+class HostFacts:
+    """The machine itself."""
+
+    platform: str
+    """`darwin` or `linux`."""
+    memory_total: Observation[int]
+    """Bytes of memory that servers could use at most; unknown refuses launches unless the host file has a budget."""
+    runtimes: Mapping[str, Observation[tuple[str, ...]]]
+    """backend -> the command that starts it here."""
+    accept_cpu: bool = False
+    """Whether the host file lets servers run without Metal."""
+    template_folder: str = "/templates"
+    """Absolute folder in which templates are materialised under their content's name."""
+
+
+@noun
+class ObservedState:
+    """Everything that was asked of the machine in one tick."""
+
+    at: float
+    """Seconds since the epoch."""
+    servers: Mapping[str, ServerProcess]
+    """label -> its run record; only records of this state directory are looked at."""
+    listeners: Mapping[int, Observation[Listener]]
+    """Every port that is wanted or recorded."""
+    artifacts: Mapping[str, Observation[Artifact]]
+    """launch reference -> artifact; only declared references are looked at."""
+    gateways: Mapping[str, Observation[GatewayState]]
+    host: HostFacts
+    blind: str | None = None
+    """Why the run records could not be read at all; None where they were."""
+
+    def listener(self, port: int) -> Observation[Listener]:
+        """Who listens on `port`; a port that was not asked about is unknown."""
+        return self.listeners.get(port, Unknown(reason=f"port {port} was not observed"))
+
+    def artifact(self, reference: str) -> Observation[Artifact]:
+        """The artifact of a launch reference; one that was not asked about is unknown."""
+        return self.artifacts.get(reference, Unknown(reason=f"{reference} was not observed"))

@@ -1,0 +1,110 @@
+"""What to do now, what time will settle, and what only a person can settle."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Protocol
+
+from .base import noun
+from .names import Subject
+from .observed import GatewayState, ObservedState, ServerProcess
+
+
+@noun
+class Waiting:
+    """Nothing to do for this subject now; time or a running action settles it."""
+
+    subject: Subject
+    reference: str
+    reason: str
+    until: float | None = None
+    """When to look again, seconds since the epoch; None: something in flight says when."""
+
+
+@noun
+class Blocked:
+    """Only a person can settle it."""
+
+    subject: Subject
+    reference: str
+    """Stable kebab-case name of the reason."""
+    reason: str
+    """One sentence: what is, and what was kept."""
+    hint: str
+    """What to do about it."""
+
+
+@noun
+class Effect:
+    """What an action leaves behind when it succeeds, as a difference to what was observed."""
+
+    servers: Mapping[str, ServerProcess | None]
+    """label -> its record afterwards; None: no record is left."""
+    gateways: Mapping[str, GatewayState]
+
+
+class Action(Protocol):
+    """One thing to do now, as planning sees it; how it is done is the business of `actions`."""
+
+    kind: ClassVar[str]
+    destructive: ClassVar[bool]
+    """Whether something that runs or exists ends by it."""
+
+    @property
+    def subject(self) -> Subject:
+        """At most one action per subject is under way."""
+        ...
+
+    @property
+    def reference(self) -> str:
+        """Stable kebab-case name of the reason."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """One phrase for people; nothing decides on it."""
+        ...
+
+    @property
+    def claims(self) -> "Claim":
+        """What it takes from others while it is under way."""
+        ...
+
+    def simulate(self, observed: ObservedState) -> Effect:
+        """What it changes when it succeeds."""
+        ...
+
+
+@noun
+class Claim:
+    """A port and memory that an action under way has taken, before observation can show it."""
+
+    port: int | None = None
+    memory: int = 0
+
+
+@noun
+class InFlight:
+    """A job: an action that was started and has not been reaped."""
+
+    subject: Subject
+    kind: str
+    claim: Claim
+    since: float
+
+
+@noun
+class Plan:
+    """One tick's decision."""
+
+    actions: tuple[Action, ...] = ()
+    waiting: tuple[Waiting, ...] = ()
+    blocked: tuple[Blocked, ...] = ()
+
+    @property
+    def settled(self) -> bool:
+        """Whether looking again would decide the same, until somebody changes something."""
+        return not self.actions and not self.waiting
+
+    @property
+    def look_again(self) -> float | None:
+        """The earliest time at which something is due; None: only an event can change the decision."""
+        return min((w.until for w in self.waiting if w.until is not None), default=None)

@@ -1,0 +1,49 @@
+"""Ask every port once and put the answers into one ObservedState; nothing is changed by looking."""
+
+from collections.abc import Iterable, Mapping
+
+from reconciler.model.desired import AUTO_RANGE, Desired, launch_reference
+from reconciler.model.ledger import Ledger
+from reconciler.model.names import port_range
+from reconciler.model.observed import ObservedState, ServerProcess
+from reconciler.ports.errors import ObservationError
+from reconciler.ports.host import Host
+
+
+def observe(host: Host, desired: Desired, ledger: Ledger, backends: Iterable[str]) -> ObservedState:
+    """One look at what the desired state names and at our own records; its cost depends on nothing else."""
+    servers: Mapping[str, ServerProcess] = {}
+    blind: str | None = None
+    try:
+        servers = host.processes.records()
+    except ObservationError as error:
+        blind = str(error)
+    return ObservedState(
+        at=host.clock.now(),
+        servers=servers,
+        listeners=host.listeners.look(sorted(_ports(desired, servers, ledger))),
+        artifacts=host.artifacts.look(sorted(_references(desired))),
+        gateways=host.gateways.look(),
+        host=host.machine.look(sorted(backends)),
+        blind=blind,
+    )
+
+
+def _ports(desired: Desired, servers: Mapping[str, ServerProcess], ledger: Ledger) -> set[int]:
+    """Declared and recorded ports, and the range that `port: auto` would choose from."""
+    state = desired.state
+    ports = {spec.port for spec in state.models.values() if isinstance(spec.port, int)}
+    ports |= {server.port for server in servers.values()}
+    autos = [label for label, spec in state.models.items() if spec.port == "auto"]
+    ports |= {ledger.leases[label] for label in autos if label in ledger.leases}
+    if any(label not in ledger.leases for label in autos) and AUTO_RANGE in state.ports:
+        ports |= set(port_range(state.ports[AUTO_RANGE]))
+    return ports
+
+
+def _references(desired: Desired) -> set[str]:
+    """Launch references of every model and draft."""
+    sources = [
+        source for spec in desired.state.models.values() for source in (spec.source, spec.draft) if source
+    ]
+    return {str(launch_reference(source)) for source in sources}

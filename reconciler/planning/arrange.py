@@ -1,0 +1,199 @@
+"""Which running servers are to leave, and which labels may be launched: port and memory seen as a whole."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from reconciler.model.base import noun
+from reconciler.model.change import Change, Verdict
+from reconciler.model.names import server_subject
+from reconciler.model.observed import Absent, Standing, Unknown
+from reconciler.model.plan import Blocked, Waiting
+from reconciler.model.target import Target
+from reconciler.model.view import Facts
+
+from .diff import occupied
+from .memory import Admission, admit, rank
+
+_DOWN: Final = (Verdict.MISSING, Verdict.CRASHED)
+_USELESS: Final = (Verdict.UNHEALTHY, Verdict.STUCK)
+
+
+@noun
+class Arrangement:
+    """The outcome, with a sentence for every label that is not served because of it."""
+
+    leaving: frozenset[str]
+    launchable: tuple[str, ...]
+    admitted: frozenset[str]
+    waiting: tuple[Waiting, ...]
+    blocked: tuple[Blocked, ...]
+
+
+def arrange(
+    facts: Facts,
+    changes: Mapping[str, Change],
+    holds: Mapping[str, Waiting | Blocked],
+    limit: int,
+) -> Arrangement:
+    """Decide who leaves and who may start, in a way that no later tick of the same change contradicts.
+
+    A server is only replaced when its successor can start: its port is free or is being freed, its memory is
+    admitted, nothing holds it back. Replacing fewer servers frees fewer ports and less memory, so the sets shrink
+    until they agree.
+    """
+    unknown = sorted(kind for kind, state in facts.observed.gateways.items() if isinstance(state, Unknown))
+    startable = {
+        label for label, c in changes.items() if _startable(c) and not isinstance(holds.get(label), Blocked)
+    }
+    going = frozenset(label for label, c in changes.items() if _goes(facts, c))
+    replaced = {label for label in startable if changes[label].verdict is Verdict.OUTDATED}
+    blocked: dict[str, Blocked] = {}
+    if unknown:
+        for label in sorted(going | replaced):
+            blocked[label] = _cannot_withdraw(label, unknown)
+        going, replaced = frozenset(), set()
+    while True:
+        leaving = going | replaced
+        stuck = {
+            label: b for label in startable if (b := _port_problem(facts, changes, changes[label], leaving))
+        }
+        contenders = {
+            label: _need(changes[label])
+            for label in startable
+            if label not in stuck and _comes_back(changes[label], leaving)
+        }
+        admission = admit(limit, changes, leaving, contenders, facts.ledger)
+        dropped = replaced & (stuck.keys() | admission.refused.keys())
+        blocked |= {label: stuck[label] for label in dropped & stuck.keys()}
+        blocked |= {label: _no_memory(label, admission) for label in dropped - stuck.keys()}
+        if not dropped:
+            break
+        replaced -= dropped
+    blocked |= {label: b for label, b in stuck.items() if label not in blocked}
+    blocked |= {label: _no_memory(label, admission) for label in admission.refused}
+    ready, waiting = _ready(facts, changes, holds, admission, stuck)
+    return Arrangement(
+        leaving=frozenset(leaving),
+        launchable=ready,
+        admitted=admission.admitted,
+        waiting=waiting,
+        blocked=tuple(blocked[label] for label in changes if label in blocked),
+    )
+
+
+def _startable(change: Change) -> bool:
+    """Whether nothing but ports, memory and backoff stands against a launch of the declared spec."""
+    target = change.target
+    if target is None or target.order is None or not target.always:
+        return target is not None and target.order is not None and change.verdict is Verdict.OUTDATED
+    return change.verdict in (*_DOWN, *_USELESS, Verdict.OUTDATED, Verdict.OCCUPIED)
+
+
+def _goes(facts: Facts, change: Change) -> bool:
+    """Whether the live server is to end whatever comes after it."""
+    live = change.live
+    if live is None or live.standing is not Standing.OURS:
+        return False
+    if change.verdict is Verdict.EXTRANEOUS:
+        return facts.desired.state.policy.prune or change.target is not None
+    return change.verdict is Verdict.SUSPENDED or change.verdict in _USELESS
+
+
+def _comes_back(change: Change, leaving: frozenset[str] | set[str]) -> bool:
+    return change.verdict in _DOWN or change.label in leaving
+
+
+def _need(change: Change) -> int:
+    target = change.target
+    return target.order.memory if target is not None and target.order is not None else 0
+
+
+def _port_problem(
+    facts: Facts, changes: Mapping[str, Change], change: Change, leaving: frozenset[str] | set[str]
+) -> Blocked | None:
+    """Why the declared port will not become free by what is planned."""
+    port = _port(change.target)
+    if change.live is not None and change.live.live and change.live.port == port:
+        return None
+    subject = server_subject(change.label)
+    for label, other in changes.items():
+        live = other.live
+        if label != change.label and live is not None and live.live and live.port == port:
+            if label in leaving:
+                return None
+            return Blocked(
+                subject=subject,
+                reference="port-in-use",
+                reason=f"port {port} is used by server/{label}, which stays; nothing was stopped for it",
+                hint=f"see: reconciler explain server/{label}",
+            )
+    if problem := occupied(facts, port):
+        return Blocked(
+            subject=subject,
+            reference=problem[1],
+            reason=f"{problem[2]}; nothing was stopped",
+            hint=f"free port {port}, or declare another one",
+        )
+    return None
+
+
+def _port(target: Target | None) -> int:
+    if target is None or target.port is None:
+        raise AssertionError("a startable label has a port")
+    return target.port
+
+
+def _ready(
+    facts: Facts,
+    changes: Mapping[str, Change],
+    holds: Mapping[str, Waiting | Blocked],
+    admission: Admission,
+    stuck: Mapping[str, Blocked],
+) -> tuple[tuple[str, ...], tuple[Waiting, ...]]:
+    """Labels that may be launched now, by rank, and what the other admitted ones wait for."""
+    claimed = {job.claim.port: job.subject for job in facts.in_flight if job.claim.port is not None}
+    held_by = {s.port: label for label, s in facts.observed.servers.items() if s.live}
+    ready: list[Target] = []
+    waiting: list[Waiting] = []
+    for label, change in changes.items():
+        target = change.target
+        if label in stuck or label not in admission.admitted or change.verdict not in _DOWN or target is None:
+            continue
+        port, hold = _port(target), holds.get(label)
+        subject = server_subject(label)
+        if isinstance(hold, Waiting):
+            waiting.append(hold)
+        elif port in held_by:
+            waiting.append(_port_wait(label, port, f"server/{held_by[port]} still holds it"))
+        elif port in claimed and claimed[port] != subject:
+            waiting.append(_port_wait(label, port, f"{claimed[port]} is being started on it"))
+        elif isinstance(facts.observed.listener(port), Absent):
+            ready.append(target)
+    ready.sort(key=lambda t: rank(t, facts.ledger))
+    return tuple(t.label for t in ready), tuple(waiting)
+
+
+def _port_wait(label: str, port: int, why: str) -> Waiting:
+    return Waiting(
+        subject=server_subject(label),
+        reference="waiting-for-port",
+        reason=f"port {port} is not free yet: {why}",
+    )
+
+
+def _no_memory(label: str, admission: Admission) -> Blocked:
+    return Blocked(
+        subject=server_subject(label),
+        reference="memory-refused",
+        reason=f"{label} {admission.refused[label]}",
+        hint="lower context_length or decode_concurrency, declare fewer models, or raise the budget in the host file",
+    )
+
+
+def _cannot_withdraw(label: str, unknown: list[str]) -> Blocked:
+    return Blocked(
+        subject=server_subject(label),
+        reference="gateway-unknown",
+        reason=f"it should be stopped, and whether {', '.join(unknown)} still sends requests to it cannot be seen; it was kept",
+        hint=f"mend what stands against reading {', '.join(unknown)}",
+    )

@@ -1,0 +1,124 @@
+"""When a server that failed may be started again, and when only a person may."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from reconciler.model.change import Change, Verdict
+from reconciler.model.ledger import Attempt, Ledger
+from reconciler.model.names import server_subject
+from reconciler.model.plan import Action, Blocked, Waiting
+from reconciler.model.target import Target
+
+BUDGET: Final = 5
+"""Failed starts of one spec within `WINDOW` after which a server is held."""
+WINDOW: Final = 600.0
+"""Seconds."""
+BASE: Final = 1.0
+CAP: Final = 300.0
+"""Seconds: the second restart waits up to BASE, each further one up to twice as long, CAP at most."""
+
+
+def hold(target: Target, ledger: Ledger, now: float) -> Waiting | Blocked | None:
+    """What stands against a start of this spec; a new spec starts with a clean sheet."""
+    attempt = ledger.attempts.get(target.label)
+    if attempt is None or attempt.spec_hash != target.spec_hash:
+        return None
+    subject = server_subject(target.label)
+    if attempt.permanent:
+        return Blocked(
+            subject=subject,
+            reference="held-permanent",
+            reason=f"it failed in a way that a restart cannot mend ({attempt.cause}): {attempt.error}",
+            hint=f"change the model, or say: reconciler retry {target.label}",
+        )
+    if attempt.count >= BUDGET:
+        return Blocked(
+            subject=subject,
+            reference="crash-loop",
+            reason=f"it failed {attempt.count} times within {WINDOW / 60:.0f} minutes ({attempt.cause}): {attempt.error}",
+            hint=f"look at: reconciler logs {target.label}; then change the model or say: reconciler retry {target.label}",
+        )
+    if attempt.retry_at > now:
+        return Waiting(
+            subject=subject,
+            reference="backing-off",
+            reason=f"it failed {attempt.count} times ({attempt.cause}) and is started again later",
+            until=attempt.retry_at,
+        )
+    return None
+
+
+def action_hold(action: Action, ledger: Ledger, now: float) -> Waiting | None:
+    """What stands against repeating an action that failed; only launches run out of budget."""
+    attempt = ledger.attempts.get(action_key(action))
+    if attempt is None or attempt.retry_at <= now:
+        return None
+    return Waiting(
+        subject=action.subject,
+        reference="backing-off",
+        reason=f"{action.kind} failed {attempt.count} times ({attempt.error}) and is tried again later",
+        until=attempt.retry_at,
+    )
+
+
+def action_key(action: Action) -> str:
+    """The ledger's key for the failures of an action that is not a launch."""
+    return f"{action.kind}:{action.subject}"
+
+
+def failed(
+    ledger: Ledger,
+    label: str,
+    spec_hash: str,
+    *,
+    cause: str,
+    error: str,
+    now: float,
+    jitter: float,
+    evidence: str = "",
+    permanent: bool = False,
+) -> Ledger:
+    """The ledger after one more failure; `jitter` in [0, 1) spreads the retry over its interval."""
+    before = ledger.attempts.get(label)
+    fresh = before is None or before.spec_hash != spec_hash or now - before.last > WINDOW
+    count = 1 if fresh or before is None else before.count + 1
+    first = now if fresh or before is None else before.first
+    delay = 0.0 if count == 1 else jitter * min(CAP, BASE * 2 ** (count - 2))
+    attempt = Attempt(
+        spec_hash=spec_hash,
+        cause=cause,
+        count=count,
+        first=first,
+        last=now,
+        retry_at=now + delay,
+        evidence=evidence,
+        permanent=permanent,
+        error=error,
+    )
+    return replace(ledger, attempts={**ledger.attempts, label: attempt})
+
+
+def count_failures(ledger: Ledger, changes: Mapping[str, Change], now: float, jitter: float) -> Ledger:
+    """The ledger after every death and wedge that the changes show, each counted once."""
+    for label, change in changes.items():
+        live, target = change.live, change.target
+        if live is None or target is None or live.spec_hash != target.spec_hash:
+            continue
+        if change.verdict not in (Verdict.CRASHED, Verdict.UNHEALTHY, Verdict.STUCK):
+            continue
+        evidence = f"{live.pid}:{live.started}:{live.since}"
+        known = ledger.attempts.get(label)
+        if known is not None and known.evidence == evidence:
+            continue
+        ledger = failed(
+            ledger,
+            label,
+            live.spec_hash,
+            cause=change.reference,
+            error=change.reason,
+            now=now,
+            jitter=jitter,
+            evidence=evidence,
+        )
+    return ledger

@@ -1,0 +1,129 @@
+"""The dry run: the same planner against what each action would leave behind, until nothing more follows."""
+
+from dataclasses import replace
+from typing import Final
+
+from reconciler.model.base import noun
+from reconciler.model.observed import Absent, GatewayState, Health, Listener, Present, ServerProcess, Standing
+from reconciler.model.plan import Action, Plan
+from reconciler.model.view import Facts, View
+
+from .plan import Decision, Planner
+
+SLACK: Final = 50
+"""Ticks that a forecast may take on top of a few per server; more means that the planner does not converge."""
+
+
+@noun
+class Step:
+    """One tick of a forecast."""
+
+    facts: Facts
+    plan: Plan
+
+
+@noun
+class Forecast:
+    """All that will be done if nothing else happens, and how it ends."""
+
+    steps: tuple[Step, ...]
+    """The last step is where it settles: it has no actions."""
+    first: View
+    final: View
+    settled: bool
+    """False where something waits that no action and no passing of time in this forecast ends."""
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """In the order in which they become possible."""
+        return tuple(action for step in self.steps for action in step.plan.actions)
+
+    @property
+    def end(self) -> Plan:
+        """What still waits and what is blocked when everything possible has been done."""
+        return self.steps[-1].plan
+
+    @property
+    def peak(self) -> int:
+        """The most bytes reserved by servers at any instant of the change."""
+        return max(memory_used(step.facts) for step in self.steps)
+
+
+class NotConvergent(AssertionError):
+    """The planner proposed actions without end: a bug."""
+
+
+def forecast(planner: Planner, facts: Facts) -> Forecast:
+    """Run the planner on its own predictions. Raises NotConvergent."""
+    steps: list[Step] = []
+    views: list[View] = []
+    limit = SLACK + 8 * (len(facts.desired.state.models) + len(facts.observed.servers))
+    for _ in range(limit):
+        decision = planner.decide(facts)
+        facts = decision.view.facts
+        steps.append(Step(facts=facts, plan=decision.plan))
+        views.append(decision.view)
+        if decision.plan.settled:
+            return Forecast(steps=tuple(steps), first=views[0], final=views[-1], settled=True)
+        after = advance(facts, decision)
+        if after == facts:
+            return Forecast(steps=tuple(steps), first=views[0], final=views[-1], settled=False)
+        facts = after
+    raise NotConvergent(f"no end after {limit} ticks: {[a.subject for a in steps[-1].plan.actions]}")
+
+
+def memory_used(facts: Facts) -> int:
+    """Bytes reserved by servers that are live."""
+    return sum(s.memory for s in facts.observed.servers.values() if s.live)
+
+
+def advance(facts: Facts, decision: Decision) -> Facts:
+    """The facts after every action of the tick has succeeded or, where there is none, after time has passed."""
+    if decision.plan.actions:
+        return _acted(facts, decision.plan.actions)
+    return _waited(facts, decision.plan)
+
+
+def _acted(facts: Facts, actions: tuple[Action, ...]) -> Facts:
+    observed = facts.observed
+    servers = dict(observed.servers)
+    gateways = dict(observed.gateways)
+    listeners = dict(observed.listeners)
+    for action in actions:
+        effect = action.simulate(observed)
+        for label, process in effect.servers.items():
+            before = servers.pop(label, None)
+            if before is not None and before.live and process is None:
+                listeners[before.port] = Absent()
+            if process is not None:
+                servers[label] = process
+                listeners[process.port] = Present(value=Listener(port=process.port, pid=process.pid))
+        gateways |= {kind: Present(value=state) for kind, state in effect.gateways.items()}
+    after = replace(observed, servers=servers, gateways=gateways, listeners=listeners)
+    return replace(facts, observed=after, in_flight=())
+
+
+def _waited(facts: Facts, plan: Plan) -> Facts:
+    """What starts becomes serving, what drains is drained, what is under way is done, then the next due time comes."""
+    observed = facts.observed
+    servers = {label: _started(process) for label, process in observed.servers.items()}
+    gateways = {
+        kind: Present(value=_drained(state.value)) if isinstance(state, Present) else state
+        for kind, state in observed.gateways.items()
+    }
+    after = replace(facts, observed=replace(observed, servers=servers, gateways=gateways), in_flight=())
+    if after != facts or plan.look_again is None:
+        return after
+    now = max(facts.now, plan.look_again)
+    return replace(facts, now=now, observed=replace(observed, at=now))
+
+
+def _started(process: ServerProcess) -> ServerProcess:
+    if process.standing is Standing.OURS and process.health is Health.STARTING:
+        return replace(process, health=Health.SERVING)
+    return process
+
+
+def _drained(state: GatewayState) -> GatewayState:
+    ports = frozenset(r.upstream.port for r in state.routes if r.upstream is not None)
+    return replace(state, may_dispatch=ports, drained_at=None)

@@ -1,0 +1,179 @@
+"""One tick: look at the facts once, let the verbs propose, keep at most one action per subject."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import cast
+
+from reconciler.actions.base import Verb
+from reconciler.backends.base import Backend
+from reconciler.model.base import noun
+from reconciler.model.change import Change, Verdict
+from reconciler.model.ledger import Ledger
+from reconciler.model.names import gateway_subject, server_subject
+from reconciler.model.observed import Absent, Health, Present, Standing, Unknown
+from reconciler.model.plan import Action, Blocked, Plan, Waiting
+from reconciler.model.target import Target
+from reconciler.model.units import seconds
+from reconciler.model.view import Facts, View
+
+from . import backoff, memory
+from .arrange import Arrangement, arrange
+from .diff import diff
+from .remember import remember
+from .resolve import resolve
+from .routes import wanted
+
+
+@noun
+class Decision:
+    """What one tick found and decided, and what it wants remembered."""
+
+    view: View
+    plan: Plan
+    ledger: Ledger
+
+
+class Planner:
+    """The deciding core, with the plug-ins it was given."""
+
+    def __init__(self, backends: Mapping[str, Backend], verbs: Sequence[type[Verb]]) -> None:
+        self.backends = backends
+        self.verbs = verbs
+
+    def decide(self, facts: Facts, jitter: float = 1.0) -> Decision:
+        """The actions whose preconditions hold now. Pure: equal facts and jitter give an equal decision."""
+        targets = resolve(facts, self.backends)
+        changes = diff(facts, targets)
+        ledger = remember(facts, targets, changes, jitter)
+        view = look(replace(facts, ledger=ledger), targets, changes)
+        return Decision(view=view, plan=propose(view, self.verbs), ledger=ledger)
+
+    def chosen(self, decision: Decision) -> tuple[Verb, ...]:
+        """The actions of a decision of this planner, as the verbs that proposed them."""
+        # Every action of a plan was made by a verb; the noun Plan cannot say so, it is below them.
+        return cast("tuple[Verb, ...]", decision.plan.actions)
+
+
+def look(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, Change]) -> View:
+    """Everything that the verbs may look at."""
+    budget = memory.budget(facts.host, facts.observed.host)
+    limit = budget.value if isinstance(budget, Present) else 0
+    holds = {
+        label: h
+        for label, t in targets.items()
+        if (h := backoff.hold(t, facts.ledger, facts.now)) is not None
+    }
+    arrangement = arrange(facts, changes, holds, limit)
+    starting = sum(
+        s.standing is Standing.OURS and s.health is Health.STARTING for s in facts.observed.servers.values()
+    )
+    visible = {server_subject(label) for label, s in facts.observed.servers.items() if s.live}
+    unseen = [
+        job.claim.memory for job in facts.in_flight if job.kind == "launch" and job.subject not in visible
+    ]
+    used = sum(s.memory for s in facts.observed.servers.values() if s.live) + sum(unseen)
+    return View(
+        facts=facts,
+        targets=targets,
+        changes=tuple(changes.values()),
+        leaving=arrangement.leaving,
+        launchable=arrangement.launchable,
+        wanted=wanted(facts, targets, changes, arrangement.leaving),
+        headroom=limit - used,
+        launch_slots=facts.host.max_launches - starting - len(unseen),
+        admitted=arrangement.admitted,
+        waiting=tuple(_waiting(facts, changes, arrangement)),
+        blocked=tuple(_blocked(facts, changes, holds, arrangement, budget)),
+    )
+
+
+def _waiting(facts: Facts, changes: Mapping[str, Change], arrangement: Arrangement) -> Iterable[Waiting]:
+    yield from arrangement.waiting
+    for change in changes.values():
+        if change.verdict is Verdict.STARTING and change.live is not None:
+            yield Waiting(
+                subject=change.subject,
+                reference=change.reference,
+                reason=change.reason,
+                until=change.live.since + seconds(facts.host.start_timeout),
+            )
+
+
+def _blocked(
+    facts: Facts,
+    changes: Mapping[str, Change],
+    holds: Mapping[str, Waiting | Blocked],
+    arrangement: Arrangement,
+    budget: Present[int] | Absent | Unknown,
+) -> Iterable[Blocked]:
+    for change in changes.values():
+        if change.target is not None:
+            yield from change.target.problems
+        hold = holds.get(change.label)
+        if isinstance(hold, Blocked) and change.verdict is not Verdict.MATCHES:
+            yield hold
+        if change.verdict is Verdict.UNKNOWN:
+            yield Blocked(
+                subject=change.subject,
+                reference=change.reference,
+                reason=f"{change.reason}; nothing was stopped or started for it",
+                hint="mend what stands against looking, and look again",
+            )
+    for blocked in arrangement.blocked:
+        if blocked.reference == "memory-refused" and isinstance(budget, Unknown):
+            yield Blocked(
+                subject=blocked.subject,
+                reference="memory-unknown",
+                reason=f"how much memory servers may use is not known: {budget.reason}",
+                hint="set memory.budget in the host file",
+            )
+        else:
+            yield blocked
+    yield from _gateways(facts)
+
+
+def _gateways(facts: Facts) -> Iterable[Blocked]:
+    declared = facts.desired.state.gateways
+    for kind, spec in (("front", declared.front), ("litellm", declared.litellm)):
+        if spec is not None and kind not in facts.observed.gateways:
+            yield Blocked(
+                subject=gateway_subject(kind),
+                reference="gateway-undeclared",
+                reason=f"gateway {kind} is declared and this machine does not say where its files are",
+                hint=f"name them in the host file under gateways.{kind}, or drop gateways.{kind}",
+            )
+    for kind, state in facts.observed.gateways.items():
+        if isinstance(state, Unknown):
+            yield Blocked(
+                subject=gateway_subject(kind),
+                reference="observation-unknown",
+                reason=f"the files of gateway {kind} could not be read: {state.reason}; nothing was written or stopped",
+                hint="mend what stands against reading them",
+            )
+
+
+def propose(view: View, verbs: Sequence[type[Verb]]) -> Plan:
+    """Collect what the verbs propose; a subject with a job under way gets nothing new."""
+    busy = {job.subject for job in view.facts.in_flight}
+    waiting = [
+        Waiting(subject=job.subject, reference="in-progress", reason=f"{job.kind} is under way")
+        for job in view.facts.in_flight
+    ]
+    waiting += [w for w in view.waiting if w.subject not in busy]
+    blocked = list(view.blocked)
+    actions: list[Action] = []
+    for verb in verbs:
+        for proposal in verb.propose(view):
+            match proposal:
+                case Waiting():
+                    if proposal.subject not in busy:
+                        waiting.append(proposal)
+                case Blocked():
+                    blocked.append(proposal)
+                case action if action.subject not in busy:
+                    busy.add(action.subject)
+                    held = backoff.action_hold(action, view.facts.ledger, view.facts.now)
+                    waiting.append(held) if held is not None else actions.append(action)
+                case _:
+                    pass
+    return Plan(actions=tuple(actions), waiting=tuple(waiting), blocked=tuple(dict.fromkeys(blocked)))

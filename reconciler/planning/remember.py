@@ -1,0 +1,49 @@
+"""What a tick adds to the ledger; pure, and the same for the loop and for the forecast."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from reconciler.model.change import Change, Verdict
+from reconciler.model.ledger import Ledger
+from reconciler.model.target import Target
+from reconciler.model.view import Facts
+
+from .backoff import WINDOW, count_failures
+
+
+def remember(
+    facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, Change], jitter: float
+) -> Ledger:
+    """Leases, proofs and failures as of now; what concerns labels that are no longer declared is dropped.
+
+    A lease is taken when a port is first assigned, so that the answer cannot change while a change is under way.
+    """
+    ledger = facts.ledger
+    leases: dict[str, int] = {}
+    for label, target in targets.items():
+        live = facts.observed.servers.get(label)
+        if live is not None and live.live:
+            leases[label] = live.port
+        elif label in ledger.leases and target.spec.port != "none":
+            leases[label] = ledger.leases[label]
+        elif target.spec.port == "auto" and target.port is not None:
+            leases[label] = target.port
+    serving = {label for label, change in changes.items() if change.verdict is Verdict.MATCHES}
+    proved = frozenset(label for label in targets if label in ledger.proved or label in serving)
+    attempts = {
+        label: attempt
+        for label, attempt in ledger.attempts.items()
+        if (":" in label or label in targets)
+        and not ((":" in label or label in serving) and facts.now - attempt.last > WINDOW)
+    }
+    suspensions = {
+        label: s
+        for label, s in ledger.suspensions.items()
+        if label in targets and (s.until is None or s.until > facts.now)
+    }
+    running = {label for label, server in facts.observed.servers.items() if server.live}
+    launched = frozenset(label for label in targets if label in ledger.launched or label in running)
+    after = replace(
+        ledger, leases=leases, proved=proved, launched=launched, attempts=attempts, suspensions=suspensions
+    )
+    return count_failures(after, changes, facts.now, jitter)

@@ -1,0 +1,32 @@
+"""Finds plug-ins: every module of a plug-in room exports one object under an agreed name."""
+
+import importlib
+import pkgutil
+from types import ModuleType
+from typing import Any, Final
+
+from reconciler import actions, backends
+from reconciler.actions.base import Verb
+from reconciler.backends.base import Backend
+
+_ORDER: Final = ("adopt", "publish", "stop", "forget", "launch")
+"""Verbs that may want the same subject in one tick, first one wins; the rest follow by name."""
+
+
+def collect(room: ModuleType, attribute: str) -> list[Any]:
+    """The exported object of every module of `room` but its `base`, by module name."""
+    names = sorted(info.name for info in pkgutil.iter_modules(room.__path__) if info.name != "base")
+    return [getattr(importlib.import_module(f"{room.__name__}.{name}"), attribute) for name in names]
+
+
+def installed_backends() -> dict[str, Backend]:
+    """name -> backend."""
+    return {backend.name: backend for backend in collect(backends, "BACKEND")}
+
+
+def installed_verbs() -> tuple[type[Verb], ...]:
+    """Every verb, in the order in which they propose."""
+    found: list[type[Verb]] = collect(actions, "VERB")
+    return tuple(
+        sorted(found, key=lambda verb: (_ORDER.index(verb.kind) if verb.kind in _ORDER else 99, verb.kind))
+    )

@@ -1,0 +1,125 @@
+"""The machine as this project sees it: reads are synchronous and change nothing, requests are awaited."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from reconciler.model.bundle import Bundle
+from reconciler.model.ledger import Ledger
+from reconciler.model.observed import Artifact, GatewayState, HostFacts, Listener, Observation, ServerProcess
+from reconciler.model.routes import Route
+from reconciler.model.target import LaunchOrder
+
+
+class Clock(Protocol):
+    """The only source of time and chance."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        ...
+
+    def jitter(self) -> float:
+        """A fresh number in [0, 1), for backoff."""
+        ...
+
+
+class Changes(Protocol):
+    """Hints that the world may have moved; what moved is found by looking."""
+
+    async def next(self) -> None:
+        """Return as soon as something may have changed since the last return."""
+        ...
+
+
+class Source(Protocol):
+    """Where the desired state comes from."""
+
+    def read(self) -> Bundle:
+        """The present revision. Raises ReconcilerError when it cannot be read whole."""
+        ...
+
+
+class Processes(Protocol):
+    """The server processes of one state directory."""
+
+    def records(self) -> Mapping[str, ServerProcess]:
+        """label -> its run record with a fresh proof. Raises ObservationError when records cannot be listed."""
+        ...
+
+    async def launch(self, order: LaunchOrder) -> None:
+        """Start one server; done when its record names the process. Raises ActionError."""
+        ...
+
+    async def stop(self, process: ServerProcess) -> None:
+        """Prove it ours, end it and wait until its port is free and its record gone. Raises ActionError."""
+        ...
+
+    async def adopt(self, process: ServerProcess) -> None:
+        """Complete the unfinished record of an orphan. Raises ActionError."""
+        ...
+
+    async def forget(self, process: ServerProcess) -> None:
+        """Remove the record of a process that is gone. Raises ActionError."""
+        ...
+
+
+class Listeners(Protocol):
+    """Who accepts connections on this machine."""
+
+    def look(self, ports: Iterable[int]) -> Mapping[int, Observation[Listener]]:
+        """One answer per asked port, for every local address."""
+        ...
+
+
+class Artifacts(Protocol):
+    """The weights that are on this machine."""
+
+    def look(self, references: Iterable[str]) -> Mapping[str, Observation[Artifact]]:
+        """One answer per asked launch reference; nothing else of the cache is read."""
+        ...
+
+
+class Gateways(Protocol):
+    """The files of the gateways that the host file names."""
+
+    def look(self) -> Mapping[str, Observation[GatewayState]]:
+        """kind -> our routes in its file; a kind that the host file does not name is not in the answer."""
+        ...
+
+    async def publish(self, kind: str, routes: tuple[Route, ...]) -> None:
+        """Replace our routes atomically, everything else kept. Raises ActionError."""
+        ...
+
+
+class Machine(Protocol):
+    """Memory, platform and runtimes."""
+
+    def look(self, backends: Iterable[str]) -> HostFacts:
+        """The facts that planning needs, with the command of each asked backend."""
+        ...
+
+
+class StateStore(Protocol):
+    """What is remembered between runs."""
+
+    def ledger(self) -> Ledger:
+        """The last saved ledger; an empty one where there is none."""
+        ...
+
+    def save(self, ledger: Ledger) -> None:
+        """Durable when it returns."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """The ports of one machine, as handed to `observing`, `engine` and the verbs."""
+
+    clock: Clock
+    changes: Changes
+    processes: Processes
+    listeners: Listeners
+    artifacts: Artifacts
+    gateways: Gateways
+    machine: Machine
+    state: StateStore

@@ -1,0 +1,1 @@
+"""The tests; which folder holds what is in docs/architecture.md, section 13."""
