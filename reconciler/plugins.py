@@ -27,6 +27,4 @@ def installed_backends() -> dict[str, Backend]:
 def installed_verbs() -> tuple[type[Verb], ...]:
     """Every verb, in the order in which they propose."""
     found: list[type[Verb]] = collect(actions, "VERB")
-    return tuple(
-        sorted(found, key=lambda verb: (_ORDER.index(verb.kind) if verb.kind in _ORDER else 99, verb.kind))
-    )
+    return tuple(sorted(found, key=lambda verb: (_ORDER.index(verb.kind) if verb.kind in _ORDER else 99, verb.kind)))

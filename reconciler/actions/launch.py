@@ -45,7 +45,7 @@ class Launch:
                 yield Waiting(
                     subject=server_subject(label),
                     reference="waiting-for-memory",
-                    reason=f"needs {human(order.memory)}, {human(max(headroom, 0))} are free until another server has stopped",
+                    reason=f"needs {human(order.memory)}, and {human(max(headroom, 0))} are free until one has stopped",
                 )
                 # Nothing of lower priority may take what this one waits for.
                 headroom = 0

@@ -70,9 +70,7 @@ class Publish:
             ("unlist", sorted(label for label in old.keys() - new.keys() if not _reaches(old[label]))),
         ]
         reason = "; ".join(f"{verb} {', '.join(labels)}" for verb, labels in parts if labels)
-        return cls(
-            gateway=kind, routes=wanted, before=before, reference="routes-differ", reason=reason or "reorder"
-        )
+        return cls(gateway=kind, routes=wanted, before=before, reference="routes-differ", reason=reason or "reorder")
 
     def simulate(self, observed: ObservedState) -> Effect:
         ports = frozenset(r.upstream.port for r in self.routes if r.upstream is not None)

@@ -115,9 +115,7 @@ def _flag(option: Option, value: Scalar) -> Iterator[str]:
     yield f"{option.flag}={value}"
 
 
-def judge(
-    backend: Backend, spec: ModelSpec, template: str | None, rivals: tuple[Backend, ...]
-) -> Iterator[Finding]:
+def judge(backend: Backend, spec: ModelSpec, template: str | None, rivals: tuple[Backend, ...]) -> Iterator[Finding]:
     """Every field of `spec` that `backend` cannot honour; `rivals` are named where they could."""
     for field, value, known in (
         ("tool_call_parser", spec.tool_call_parser, backend.tool_parsers),
@@ -133,9 +131,7 @@ def judge(
                 hint=f"options of {backend.name}: {', '.join(backend.options) or 'none'}",
             )
         elif problem := _misfit(backend.options[name], given):
-            yield Finding(
-                reference="option-invalid", reason=f"option {name} {problem}", hint="mend models.*.options"
-            )
+            yield Finding(reference="option-invalid", reason=f"option {name} {problem}", hint="mend models.*.options")
     for need in spec.requires:
         if need not in backend.capabilities:
             able = [rival.name for rival in rivals if need in rival.capabilities]
@@ -151,11 +147,7 @@ def judge(
 def _parser_finding(
     backend: Backend, field: str, value: str, known: tuple[str, ...], rivals: tuple[Backend, ...]
 ) -> Finding:
-    able = [
-        r.name
-        for r in rivals
-        if value in (r.tool_parsers if field == "tool_call_parser" else r.reasoning_parsers)
-    ]
+    able = [r.name for r in rivals if value in (r.tool_parsers if field == "tool_call_parser" else r.reasoning_parsers)]
     if known:
         return Finding(
             reference="parser-unknown",

@@ -21,9 +21,7 @@ class MlxLm:
         "prompt_concurrency": Option(flag="--prompt-concurrency", kind=int, low=1, high=64),
         "prefill_step_size": Option(flag="--prefill-step-size", kind=int, low=1, high=65_536),
         "prompt_cache_size": Option(flag="--prompt-cache-size", kind=int, low=0, high=1_000),
-        "prompt_cache_bytes": Option(
-            flag="--prompt-cache-bytes", kind=int, default=1_073_741_824, low=0, high=2**45
-        ),
+        "prompt_cache_bytes": Option(flag="--prompt-cache-bytes", kind=int, default=1_073_741_824, low=0, high=2**45),
         "max_tokens": Option(flag="--max-tokens", kind=int, low=1, high=16_777_216),
         "temp": Option(flag="--temp", kind=float, low=0, high=10),
         "top_p": Option(flag="--top-p", kind=float, low=0, high=1),

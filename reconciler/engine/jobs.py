@@ -6,8 +6,8 @@ from typing import Final
 
 from reconciler.actions.base import Verb
 from reconciler.model.base import noun
-from reconciler.model.plan import InFlight
 from reconciler.model.names import Subject
+from reconciler.model.plan import InFlight
 from reconciler.ports.errors import ActionError
 from reconciler.ports.host import Host
 

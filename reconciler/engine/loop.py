@@ -1,4 +1,4 @@
-"""The loop: the only writer. Reap finished jobs, look, decide, start what is decided, wait for a reason to look again."""
+"""The loop: the only writer. Reap finished jobs, look, decide, start jobs, wait for a reason to look again."""
 
 import asyncio
 from collections.abc import Callable
@@ -77,7 +77,7 @@ class Engine:
         return decision
 
     async def settle(self, deadline: float) -> Ending:
-        """Run until nothing is left to do or wait for, twice in a row, or until `deadline` (seconds since the epoch)."""
+        """Run until there is nothing to do or wait for, twice in a row, or until `deadline` (epoch seconds)."""
         steady = 0
         try:
             while True:
@@ -98,29 +98,18 @@ class Engine:
         """Until a job ends, something may have changed, or the time is up."""
         hint = asyncio.ensure_future(self._host.changes.next())
         try:
-            await asyncio.wait(
-                {*self._jobs.tasks, hint}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait({*self._jobs.tasks, hint}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         finally:
             hint.cancel()
 
     def _fold(self, ledger: Ledger, outcome: Outcome) -> Ledger:
         action = outcome.action
         order = action.order if isinstance(action, Launch) else None
-        key, spec_hash = (
-            (order.label, order.spec_hash) if order else (backoff.action_key(action), action.kind)
-        )
+        key, spec_hash = (order.label, order.spec_hash) if order else (backoff.action_key(action), action.kind)
         if outcome.cause is None:
             if order is None and key in ledger.attempts:
                 return replace(ledger, attempts={k: a for k, a in ledger.attempts.items() if k != key})
             return ledger
-        return backoff.failed(
-            ledger,
-            key,
-            spec_hash,
-            cause=outcome.cause,
-            error=outcome.error,
-            now=self._host.clock.now(),
-            jitter=self._host.clock.jitter(),
-            permanent=outcome.permanent,
-        )
+        failure = backoff.Failure(cause=outcome.cause, error=outcome.error, permanent=outcome.permanent)
+        clock = self._host.clock
+        return backoff.failed(ledger, key, spec_hash, failure, clock.now(), clock.jitter())

@@ -101,9 +101,7 @@ class ModelSpec:
     options: Mapping[Annotated[str, MaxLen(64)], Scalar] = setting(
         default_factory=dict, changes=RESTART, doc="Options of the backend, from its typed list."
     )
-    draft: Source | None = setting(
-        default=None, changes=RESTART, doc="A smaller model for speculative decoding."
-    )
+    draft: Source | None = setting(default=None, changes=RESTART, doc="A smaller model for speculative decoding.")
     context_length: Tokens | None = setting(
         default=None,
         changes=GATEWAY,
@@ -208,9 +206,7 @@ class Gateways:
 class Policy:
     """What the reconciler may do by itself."""
 
-    prune: bool = setting(
-        default=True, changes=HOT, doc="Whether servers that are no longer declared are stopped."
-    )
+    prune: bool = setting(default=True, changes=HOT, doc="Whether servers that are no longer declared are stopped.")
     deny_sources: tuple[Text, ...] = setting(
         default=(), changes=HOT, doc="Patterns such as '*gemma-2*' that no source may match."
     )

@@ -36,9 +36,7 @@ class Memory:
 class LiteLlmFiles:
     """Where LiteLLM's managed file is."""
 
-    include: AbsolutePath = setting(
-        changes=GATEWAY, doc="The file that LiteLLM's own configuration includes."
-    )
+    include: AbsolutePath = setting(changes=GATEWAY, doc="The file that LiteLLM's own configuration includes.")
     drain: Duration = setting(
         default="10s", changes=HOT, doc="How long LiteLLM may still use a route that was withdrawn."
     )

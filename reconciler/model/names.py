@@ -18,9 +18,7 @@ Subject = NewType("Subject", str)
 Port = Annotated[int, Ge(1024), Le(65535)]
 
 LABEL = Pattern(r"[a-z0-9][a-z0-9._-]{0,127}", "lower-case letters, digits, '.', '_' and '-', not a path")
-REPO = Pattern(
-    r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}", "a repository id 'owner/name'"
-)
+REPO = Pattern(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}", "a repository id 'owner/name'")
 REVISION = Pattern(r"[A-Za-z0-9][A-Za-z0-9_./-]{0,127}", "a branch, a tag or a commit")
 TEMPLATE = Pattern(
     r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*",

@@ -12,6 +12,7 @@ Size = Annotated[str, SIZE]
 
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES: Final = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+_STEP: Final = 1024
 
 
 def seconds(text: str) -> float:
@@ -30,7 +31,7 @@ def human(count: int) -> str:
     """`count` bytes for people, in binary units with one decimal."""
     value = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(value) < 1024:
+        if abs(value) < _STEP:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
+        value /= _STEP
     return f"{value:.1f} TiB"

@@ -43,7 +43,5 @@ def _ports(desired: Desired, servers: Mapping[str, ServerProcess], ledger: Ledge
 
 def _references(desired: Desired) -> set[str]:
     """Launch references of every model and draft."""
-    sources = [
-        source for spec in desired.state.models.values() for source in (spec.source, spec.draft) if source
-    ]
+    sources = [source for spec in desired.state.models.values() for source in (spec.source, spec.draft) if source]
     return {str(launch_reference(source)) for source in sources}

@@ -42,9 +42,7 @@ def arrange(
     until they agree.
     """
     unknown = sorted(kind for kind, state in facts.observed.gateways.items() if isinstance(state, Unknown))
-    startable = {
-        label for label, c in changes.items() if _startable(c) and not isinstance(holds.get(label), Blocked)
-    }
+    startable = {label for label, c in changes.items() if _startable(c) and not isinstance(holds.get(label), Blocked)}
     going = frozenset(label for label, c in changes.items() if _goes(facts, c))
     replaced = {label for label in startable if changes[label].verdict is Verdict.OUTDATED}
     blocked: dict[str, Blocked] = {}
@@ -54,9 +52,7 @@ def arrange(
         going, replaced = frozenset(), set()
     while True:
         leaving = going | replaced
-        stuck = {
-            label: b for label in startable if (b := _port_problem(facts, changes, changes[label], leaving))
-        }
+        stuck = {label: b for label in startable if (b := _port_problem(facts, changes, changes[label], leaving))}
         contenders = {
             label: _need(changes[label])
             for label in startable
@@ -194,6 +190,6 @@ def _cannot_withdraw(label: str, unknown: list[str]) -> Blocked:
     return Blocked(
         subject=server_subject(label),
         reference="gateway-unknown",
-        reason=f"it should be stopped, and whether {', '.join(unknown)} still sends requests to it cannot be seen; it was kept",
+        reason=f"it should stop, but whether {' and '.join(unknown)} still uses it cannot be seen; it was kept",
         hint=f"mend what stands against reading {', '.join(unknown)}",
     )

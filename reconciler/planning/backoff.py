@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+from reconciler.model.base import noun
 from reconciler.model.change import Change, Verdict
 from reconciler.model.ledger import Attempt, Ledger
 from reconciler.model.names import server_subject
@@ -36,8 +37,8 @@ def hold(target: Target, ledger: Ledger, now: float) -> Waiting | Blocked | None
         return Blocked(
             subject=subject,
             reference="crash-loop",
-            reason=f"it failed {attempt.count} times within {WINDOW / 60:.0f} minutes ({attempt.cause}): {attempt.error}",
-            hint=f"look at: reconciler logs {target.label}; then change the model or say: reconciler retry {target.label}",
+            reason=f"it failed {attempt.count} times in {WINDOW / 60:.0f} minutes ({attempt.cause}): {attempt.error}",
+            hint=f"see: reconciler logs {target.label}; then change the model, or: reconciler retry {target.label}",
         )
     if attempt.retry_at > now:
         return Waiting(
@@ -67,18 +68,19 @@ def action_key(action: Action) -> str:
     return f"{action.kind}:{action.subject}"
 
 
-def failed(
-    ledger: Ledger,
-    label: str,
-    spec_hash: str,
-    *,
-    cause: str,
-    error: str,
-    now: float,
-    jitter: float,
-    evidence: str = "",
-    permanent: bool = False,
-) -> Ledger:
+@noun
+class Failure:
+    """One failure, as it is counted."""
+
+    cause: str
+    """Kebab-case class."""
+    error: str
+    evidence: str = ""
+    """The process it was seen on; empty where an action failed."""
+    permanent: bool = False
+
+
+def failed(ledger: Ledger, label: str, spec_hash: str, failure: Failure, now: float, jitter: float) -> Ledger:
     """The ledger after one more failure; `jitter` in [0, 1) spreads the retry over its interval."""
     before = ledger.attempts.get(label)
     fresh = before is None or before.spec_hash != spec_hash or now - before.last > WINDOW
@@ -87,14 +89,14 @@ def failed(
     delay = 0.0 if count == 1 else jitter * min(CAP, BASE * 2 ** (count - 2))
     attempt = Attempt(
         spec_hash=spec_hash,
-        cause=cause,
+        cause=failure.cause,
         count=count,
         first=first,
         last=now,
         retry_at=now + delay,
-        evidence=evidence,
-        permanent=permanent,
-        error=error,
+        evidence=failure.evidence,
+        permanent=failure.permanent,
+        error=failure.error,
     )
     return replace(ledger, attempts={**ledger.attempts, label: attempt})
 
@@ -111,14 +113,6 @@ def count_failures(ledger: Ledger, changes: Mapping[str, Change], now: float, ji
         known = ledger.attempts.get(label)
         if known is not None and known.evidence == evidence:
             continue
-        ledger = failed(
-            ledger,
-            label,
-            live.spec_hash,
-            cause=change.reference,
-            error=change.reason,
-            now=now,
-            jitter=jitter,
-            evidence=evidence,
-        )
+        failure = Failure(cause=change.reference, error=change.reason, evidence=evidence)
+        ledger = failed(ledger, label, live.spec_hash, failure, now, jitter)
     return ledger

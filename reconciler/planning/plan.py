@@ -58,19 +58,11 @@ def look(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, Chan
     """Everything that the verbs may look at."""
     budget = memory.budget(facts.host, facts.observed.host)
     limit = budget.value if isinstance(budget, Present) else 0
-    holds = {
-        label: h
-        for label, t in targets.items()
-        if (h := backoff.hold(t, facts.ledger, facts.now)) is not None
-    }
+    holds = {label: h for label, t in targets.items() if (h := backoff.hold(t, facts.ledger, facts.now)) is not None}
     arrangement = arrange(facts, changes, holds, limit)
-    starting = sum(
-        s.standing is Standing.OURS and s.health is Health.STARTING for s in facts.observed.servers.values()
-    )
+    starting = sum(s.standing is Standing.OURS and s.health is Health.STARTING for s in facts.observed.servers.values())
     visible = {server_subject(label) for label, s in facts.observed.servers.items() if s.live}
-    unseen = [
-        job.claim.memory for job in facts.in_flight if job.kind == "launch" and job.subject not in visible
-    ]
+    unseen = [job.claim.memory for job in facts.in_flight if job.kind == "launch" and job.subject not in visible]
     used = sum(s.memory for s in facts.observed.servers.values() if s.live) + sum(unseen)
     return View(
         facts=facts,

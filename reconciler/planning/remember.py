@@ -11,9 +11,7 @@ from reconciler.model.view import Facts
 from .backoff import WINDOW, count_failures
 
 
-def remember(
-    facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, Change], jitter: float
-) -> Ledger:
+def remember(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, Change], jitter: float) -> Ledger:
     """Leases, proofs and failures as of now; what concerns labels that are no longer declared is dropped.
 
     A lease is taken when a port is first assigned, so that the answer cannot change while a change is under way.
@@ -43,7 +41,5 @@ def remember(
     }
     running = {label for label, server in facts.observed.servers.items() if server.live}
     launched = frozenset(label for label in targets if label in ledger.launched or label in running)
-    after = replace(
-        ledger, leases=leases, proved=proved, launched=launched, attempts=attempts, suspensions=suspensions
-    )
+    after = replace(ledger, leases=leases, proved=proved, launched=launched, attempts=attempts, suspensions=suspensions)
     return count_failures(after, changes, facts.now, jitter)

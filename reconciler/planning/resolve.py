@@ -3,10 +3,13 @@
 import difflib
 import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Final
 
 from reconciler.backends.base import Backend, Finding, Start, filled, judge
+from reconciler.model.base import noun
 from reconciler.model.desired import DEFAULT_BACKEND, Defaults, ModelSpec, launch_reference
-from reconciler.model.names import RepoRef, server_subject
+from reconciler.model.names import LaunchRef, RepoRef, server_subject
 from reconciler.model.observed import Absent, Artifact, Observation, ObservedState, Present, Unknown
 from reconciler.model.plan import Blocked
 from reconciler.model.target import LaunchOrder, MemoryNeed, Target
@@ -15,6 +18,8 @@ from reconciler.model.view import Facts
 from . import memory, ports, spec
 
 Backends = Mapping[str, Backend]
+_NAMED: Final = 3
+"""How many missing files a message names."""
 
 
 def resolve(facts: Facts, backends: Backends) -> dict[str, Target]:
@@ -24,7 +29,7 @@ def resolve(facts: Facts, backends: Backends) -> dict[str, Target]:
     targets = {}
     for label, declared in state.models.items():
         model = _with_defaults(declared, state.defaults)
-        targets[label] = _target(label, model, assigned[label], facts, backends)
+        targets[label] = _target(_parts(label, model, assigned[label], facts, backends), facts, backends)
     return targets
 
 
@@ -38,146 +43,148 @@ def _with_defaults(model: ModelSpec, defaults: Defaults) -> ModelSpec:
     return ModelSpec(**filled_in)
 
 
-def _target(label: str, model: ModelSpec, port: int | None, facts: Facts, backends: Backends) -> Target:
-    observed, host = facts.observed, facts.host
+@noun
+class _Parts:
+    """What is known about one declared model before anything is concluded from it."""
+
+    label: str
+    model: ModelSpec
+    port: int | None
+    backend: Backend | None
+    reference: LaunchRef
+    artifact: Observation[Artifact]
+    draft: Observation[Artifact] | None
+    """None where no draft model is declared."""
+    runtime: Observation[tuple[str, ...]]
+    template: str | None
+
+
+def _parts(label: str, model: ModelSpec, port: int | None, facts: Facts, backends: Backends) -> _Parts:
+    observed = facts.observed
     name = model.backend or DEFAULT_BACKEND
-    backend = backends.get(name)
     reference = launch_reference(model.source)
-    artifact = observed.artifact(str(reference))
-    runtime = observed.host.runtimes.get(name, Unknown(reason=f"the runtime of {name} was not observed"))
-    template = facts.desired.templates.get(model.chat_template) if model.chat_template else None
+    return _Parts(
+        label=label,
+        model=model,
+        port=port,
+        backend=backends.get(name),
+        reference=reference,
+        artifact=observed.artifact(str(reference)),
+        draft=observed.artifact(str(launch_reference(model.draft))) if model.draft else None,
+        runtime=observed.host.runtimes.get(name, Unknown(reason=f"the runtime of {name} was not observed")),
+        template=facts.desired.templates.get(model.chat_template) if model.chat_template else None,
+    )
+
+
+def _target(parts: _Parts, facts: Facts, backends: Backends) -> Target:
+    backend, model, host = parts.backend, parts.model, facts.host
     fields: dict[str, str] = {}
     need: MemoryNeed | None = None
-    if backend is not None and port is not None:
-        command = runtime.value if isinstance(runtime, Present) else None
-        fields = spec.canonical(model, backend, port, host.bind, template, command)
-        if isinstance(artifact, Present):
-            need = memory.need(backend, model, artifact.value)
-    problems = tuple(_problems(label, model, port, backend, runtime, artifact, template, facts, backends))
-    digest = spec.spec_hash(fields)
-    served_name = backend.served_name(label) if backend is not None else ""
-    order = None
-    if (
-        not problems
-        and backend
-        and port
-        and need
-        and isinstance(artifact, Present)
-        and isinstance(runtime, Present)
-    ):
-        start = _start(label, model, port, backend, runtime.value, artifact.value, template, facts)
-        command_line = backend.command(start)
-        order = LaunchOrder(
-            label=label,
-            port=port,
-            host=host.bind,
-            argv=command_line.argv,
-            env=command_line.env,
-            files={start.template_path: template} if template is not None and start.template_path else {},
-            spec_hash=digest,
-            fields=fields,
-            artifact=artifact.value.identity,
-            served_name=served_name,
-            memory=need.total,
-        )
-    return Target(
-        label=label,
+    if backend is not None and parts.port is not None:
+        command = parts.runtime.value if isinstance(parts.runtime, Present) else None
+        fields = spec.canonical(model, backend, parts.port, host.bind, parts.template, command)
+        if isinstance(parts.artifact, Present):
+            need = memory.need(backend, model, parts.artifact.value)
+    problems = tuple(_problems(parts, facts, backends))
+    target = Target(
+        label=parts.label,
         spec=model,
-        port=port,
-        backend=name,
-        reference=str(reference),
+        port=parts.port,
+        backend=model.backend or DEFAULT_BACKEND,
+        reference=str(parts.reference),
         fields=fields,
-        spec_hash=digest,
-        served_name=served_name,
-        artifact=artifact,
+        spec_hash=spec.spec_hash(fields),
+        served_name=backend.served_name(parts.label) if backend is not None else "",
+        artifact=parts.artifact,
         need=need,
-        order=order,
+        order=None,
         problems=problems,
-        provenance=facts.desired.provenance.get(label),
+        provenance=facts.desired.provenance.get(parts.label),
     )
+    return target if problems else replace(target, order=_order(parts, target, facts))
 
 
-def _start(
-    label: str,
-    model: ModelSpec,
-    port: int,
-    backend: Backend,
-    runtime: tuple[str, ...],
-    artifact: Artifact,
-    template: str | None,
-    facts: Facts,
-) -> Start:
-    draft = facts.observed.artifact(str(launch_reference(model.draft))) if model.draft else None
+def _order(parts: _Parts, target: Target, facts: Facts) -> LaunchOrder | None:
+    """How the target is started; None where something of it is not known."""
+    backend, artifact, runtime, need, port = parts.backend, parts.artifact, parts.runtime, target.need, target.port
+    if backend is None or need is None or port is None:
+        return None
+    if not isinstance(artifact, Present) or not isinstance(runtime, Present):
+        return None
+    template = parts.template
     digest = hashlib.sha256(template.encode()).hexdigest() if template is not None else None
-    return Start(
-        label=label,
-        spec=model,
-        options=filled(backend, model),
-        runtime=runtime,
+    template_path = f"{facts.observed.host.template_folder}/{digest}.jinja" if digest else None
+    start = Start(
+        label=parts.label,
+        spec=parts.model,
+        options=filled(backend, parts.model),
+        runtime=runtime.value,
         host=facts.host.bind,
         port=port,
-        model_path=artifact.path,
-        draft_path=draft.value.path if isinstance(draft, Present) else None,
+        model_path=artifact.value.path,
+        draft_path=parts.draft.value.path if isinstance(parts.draft, Present) else None,
         template=template,
-        template_path=f"{facts.observed.host.template_folder}/{digest}.jinja" if digest else None,
+        template_path=template_path,
+    )
+    command = backend.command(start)
+    return LaunchOrder(
+        label=parts.label,
+        port=port,
+        host=facts.host.bind,
+        argv=command.argv,
+        env=command.env,
+        files={template_path: template} if template_path is not None and template is not None else {},
+        spec_hash=target.spec_hash,
+        fields=target.fields,
+        artifact=artifact.value.identity,
+        served_name=target.served_name,
+        memory=need.total,
     )
 
 
-def _problems(
-    label: str,
-    model: ModelSpec,
-    port: int | None,
-    backend: Backend | None,
-    runtime: Observation[tuple[str, ...]],
-    artifact: Observation[Artifact],
-    template: str | None,
-    facts: Facts,
-    backends: Backends,
-) -> Iterator[Blocked]:
+def _problems(parts: _Parts, facts: Facts, backends: Backends) -> Iterator[Blocked]:
     """Everything that stands against a launch, in the order in which a person should mend it."""
-    subject = server_subject(label)
+    for finding in _findings(parts, facts, backends):
+        yield Blocked(
+            subject=server_subject(parts.label),
+            reference=finding.reference,
+            reason=finding.reason,
+            hint=finding.hint,
+        )
 
-    def blocked(finding: Finding) -> Blocked:
-        return Blocked(subject=subject, reference=finding.reference, reason=finding.reason, hint=finding.hint)
 
+def _findings(parts: _Parts, facts: Facts, backends: Backends) -> Iterator[Finding]:
+    model, backend = parts.model, parts.backend
     if backend is None:
-        yield blocked(_unknown_backend(model.backend or "", backends))
+        yield _unknown_backend(model.backend or "", backends)
         return
     if model.port == "none":
-        reference = str(launch_reference(model.source))
-        yield from map(blocked, _artifact_findings(reference, model, artifact, "the model"))
+        yield from _artifact_findings(parts.reference, model, parts.artifact, "the model")
         return
-    if port is None:
-        yield blocked(_no_port_left(facts))
+    if parts.port is None:
+        yield _no_port_left(facts)
     else:
-        yield from map(blocked, _moved(label, model, port, facts))
-    rivals = tuple(b for b in backends.values() if b is not backend)
-    yield from map(blocked, judge(backend, model, template, rivals))
+        yield from _moved(parts.label, model, parts.port, facts)
+    yield from judge(backend, model, parts.template, tuple(b for b in backends.values() if b is not backend))
     if not isinstance(model.convert, str) or model.convert == "force":
-        yield blocked(
-            Finding(
-                reference="conversion-unavailable",
-                reason="the model asks for a conversion, which this version does not make",
-                hint="declare a repository that is already converted, with convert: auto",
-            )
+        yield Finding(
+            reference="conversion-unavailable",
+            reason="the model asks for a conversion, which this version does not make",
+            hint="declare a repository that is already converted, with convert: auto",
         )
-    yield from map(
-        blocked, _artifact_findings(str(launch_reference(model.source)), model, artifact, "the model")
-    )
-    if model.draft is not None:
-        draft_reference = str(launch_reference(model.draft))
-        draft = facts.observed.artifact(draft_reference)
-        yield from map(blocked, _artifact_findings(draft_reference, None, draft, "the draft model"))
-    yield from map(blocked, _runtime_findings(backend, runtime, facts.observed))
+    yield from _artifact_findings(parts.reference, model, parts.artifact, "the model")
+    if model.draft is not None and parts.draft is not None:
+        yield from _artifact_findings(launch_reference(model.draft), None, parts.draft, "the draft model")
+    yield from _runtime_findings(backend, parts.runtime, facts.observed)
 
 
 def _moved(label: str, model: ModelSpec, port: int, facts: Facts) -> Iterator[Finding]:
     live = facts.observed.servers.get(label)
     old = live.port if live is not None and live.live else facts.ledger.leases.get(label)
-    if old is not None and old != port and model.moved_from != old:
+    if old is not None and old not in (port, model.moved_from):
         yield Finding(
             reference="port-moved-without-acknowledgement",
-            reason=f"the port was {old} and is now declared as {port}; ports are immutable, so the server stays on {old}",
+            reason=f"the port was {old} and is now declared as {port}; ports are immutable, so it stays on {old}",
             hint=f"add moved_from: {old} to acknowledge the move, or declare port: {old} again",
         )
 
@@ -202,9 +209,13 @@ def _unknown_backend(name: str, backends: Backends) -> Finding:
 
 
 def _artifact_findings(
-    reference: str, model: ModelSpec | None, artifact: Observation[Artifact], what: str
+    reference: LaunchRef, model: ModelSpec | None, artifact: Observation[Artifact], what: str
 ) -> Iterator[Finding]:
-    repo = launch_reference(model.source) if model is not None else None
+    fetch = (
+        f"hf download {reference.repo} --revision {reference.revision}"
+        if isinstance(reference, RepoRef)
+        else "put it there, or mend the source"
+    )
     match artifact:
         case Unknown(reason=reason):
             yield Finding(
@@ -213,24 +224,18 @@ def _artifact_findings(
                 hint="mend what stands against reading it, and look again",
             )
         case Absent():
-            fetch = (
-                f"hf download {repo.repo} --revision {repo.revision}"
-                if isinstance(repo, RepoRef)
-                else "put it there, or mend the source"
-            )
             yield Finding(
                 reference="artifact-missing",
                 reason=f"{what} {reference} is not on this machine; nothing that runs was stopped for it",
                 hint=fetch,
             )
         case Present(value=found) if not found.complete:
-            names = ", ".join(found.missing[:3]) + (", ..." if len(found.missing) > 3 else "")  # noqa: PLR2004
+            names = ", ".join(found.missing[:_NAMED]) + (", ..." if len(found.missing) > _NAMED else "")
+            count = f"{len(found.missing)} {'file is' if len(found.missing) == 1 else 'files are'}"
             yield Finding(
                 reference="artifact-partial",
-                reason=f"{what} {reference} is incomplete: {len(found.missing)} files are missing or short ({names})",
-                hint=f"hf download {repo.repo} --revision {repo.revision}"
-                if isinstance(repo, RepoRef)
-                else "copy it again",
+                reason=f"{what} {reference} is incomplete: {count} missing, short or contradictory ({names})",
+                hint=fetch,
             )
         case Present(value=found):
             if model is not None and "tools" in model.requires and found.has_tool_template is False:

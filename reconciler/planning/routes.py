@@ -57,9 +57,7 @@ def bindings(
             and label not in leaving
         ):
             upstream = Upstream(host=live.host, port=live.port, served_name=live.served_name)
-        if upstream is not None or (
-            kind == "front" and target.spec.activation == "on-demand" and target.port
-        ):
+        if upstream is not None or (kind == "front" and target.spec.activation == "on-demand" and target.port):
             routes.append(_route(target, upstream))
     return tuple(sorted(routes, key=lambda r: r.label))
 
