@@ -10,8 +10,7 @@ from reconciler.model.base import noun
 from reconciler.model.desired import Desired
 from reconciler.model.host import HostFile
 from reconciler.model.ledger import Ledger
-from reconciler.model.view import Facts
-from reconciler.observing.observe import observe
+from reconciler.observing.observe import survey
 from reconciler.planning import backoff
 from reconciler.planning.plan import Decision, Planner
 from reconciler.ports.host import Host
@@ -58,17 +57,9 @@ class Engine:
         for outcome in self._jobs.reap():
             ledger = self._fold(ledger, outcome)
         desired = self._desired()
-        clock = self._host.clock
-        observed = observe(self._host, desired, ledger, self._planner.backends)
-        facts = Facts(
-            desired=desired,
-            observed=observed,
-            ledger=ledger,
-            host=self._host_file,
-            now=clock.now(),
-            in_flight=self._jobs.in_flight,
-        )
-        decision = self._planner.decide(facts, clock.jitter())
+        backends, in_flight = self._planner.backends, self._jobs.in_flight
+        facts = survey(self._host, desired, self._host_file, ledger, backends, in_flight)
+        decision = self._planner.decide(facts, self._host.clock.jitter())
         if decision.ledger != self._ledger:
             self._host.state.save(decision.ledger)
             self._ledger = decision.ledger

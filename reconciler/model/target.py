@@ -69,4 +69,4 @@ class Target:
     @property
     def always(self) -> bool:
         """Whether it should run without being asked for."""
-        return self.port is not None and self.spec.activation == "always"
+        return self.spec.port != "none" and self.spec.activation == "always"

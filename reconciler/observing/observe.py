@@ -3,11 +3,33 @@
 from collections.abc import Iterable, Mapping
 
 from reconciler.model.desired import AUTO_RANGE, Desired, launch_reference
+from reconciler.model.host import HostFile
 from reconciler.model.ledger import Ledger
 from reconciler.model.names import port_range
 from reconciler.model.observed import ObservedState, ServerProcess
+from reconciler.model.plan import InFlight
+from reconciler.model.view import Facts
 from reconciler.ports.errors import ObservationError
 from reconciler.ports.host import Host
+
+
+def survey(
+    host: Host,
+    desired: Desired,
+    host_file: HostFile,
+    ledger: Ledger,
+    backends: Iterable[str],
+    in_flight: tuple[InFlight, ...] = (),
+) -> Facts:
+    """Everything that one decision rests on, as of now."""
+    return Facts(
+        desired=desired,
+        observed=observe(host, desired, ledger, backends),
+        ledger=ledger,
+        host=host_file,
+        now=host.clock.now(),
+        in_flight=in_flight,
+    )
 
 
 def observe(host: Host, desired: Desired, ledger: Ledger, backends: Iterable[str]) -> ObservedState:

@@ -1,0 +1,1 @@
+"""The command line; a command is one module, imported when it is run."""

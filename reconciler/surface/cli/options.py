@@ -1,0 +1,52 @@
+"""Options that several commands share, with one meaning each."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from reconciler.surface.composition import Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FORMATS: Final = ("table", "json", "ndjson")
+
+
+def settings_options(command: F) -> F:
+    """-c/--config, --host-file and --set."""
+    for option in reversed(
+        (
+            click.option(
+                "-c",
+                "--config",
+                type=click.Path(path_type=Path),
+                help="The desired state; else RECONCILER_CONFIG, else ensemble.yaml here or above.",
+            ),
+            click.option(
+                "--host-file",
+                type=click.Path(path_type=Path),
+                help="The host file; else RECONCILER_HOST_FILE, else the config directory.",
+            ),
+            click.option(
+                "--set",
+                "overrides",
+                multiple=True,
+                metavar="FIELD=VALUE",
+                help="Override a field, as models.fast.source.repo=owner/name.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def settings(config: Path | None, host_file: Path | None, overrides: tuple[str, ...]) -> Settings:
+    """What the shared options mean. Raises click.UsageError."""
+    pairs: dict[str, str] = {}
+    for override in overrides:
+        field, equals, value = override.partition("=")
+        if not equals or not field or not value:
+            raise click.UsageError(f"--set wants FIELD=VALUE, not {override!r}")
+        pairs[field] = value
+    return Settings(config=config, host_file=host_file, overrides=pairs)

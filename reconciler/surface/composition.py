@@ -1,0 +1,57 @@
+"""What the command line needs to have been put together for it; `wiring` does that."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from reconciler.model.bundle import Bundle
+from reconciler.model.desired import Desired
+from reconciler.model.host import HostFile
+from reconciler.model.problem import Problem
+from reconciler.planning.plan import Planner
+from reconciler.ports.host import Host
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the user said on the command line about files; None means: look in the usual places."""
+
+    config: Path | None = None
+    host_file: Path | None = None
+    overrides: Mapping[str, str] = field(default_factory=dict)
+
+
+class Composition(Protocol):
+    """One machine and one desired state, ready to be looked at."""
+
+    @property
+    def file(self) -> str:
+        """The desired file as messages call it."""
+        ...
+
+    @property
+    def host_file(self) -> HostFile:
+        """What is allowed here. Raises InvalidDocument."""
+        ...
+
+    @property
+    def host(self) -> Host:
+        """The ports of this machine."""
+        ...
+
+    @property
+    def planner(self) -> Planner:
+        """The deciding core with the installed plug-ins."""
+        ...
+
+    def bundle(self) -> Bundle:
+        """The present revision of the desired state. Raises ReconcilerError."""
+        ...
+
+    def desired(self) -> tuple[Desired, tuple[Problem, ...]]:
+        """The part of it that concerns this machine, with warnings. Raises ReconcilerError."""
+        ...
+
+
+Compose = Callable[[Settings], Composition]

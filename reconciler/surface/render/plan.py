@@ -1,0 +1,219 @@
+"""A forecast as a document, as text and as a stream of JSON lines; the exit code comes from the same object."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from reconciler import __version__
+from reconciler.model.base import plain
+from reconciler.model.change import Change
+from reconciler.model.document import (
+    FORMAT_VERSION,
+    ActionEntry,
+    MemoryEntry,
+    PlanDocument,
+    ReasonEntry,
+    SubjectEntry,
+)
+from reconciler.model.observed import Present
+from reconciler.model.plan import Action
+from reconciler.model.problem import ExitCode, worst
+from reconciler.model.units import human
+from reconciler.planning import memory
+from reconciler.planning.fingerprint import fingerprint
+from reconciler.planning.forecast import Forecast, memory_used
+from reconciler.planning.status import status
+
+from .text import count, printable
+
+_SYMBOLS = {"launch": "+", "stop": "-", "publish": "»", "adopt": "~", "forget": "-"}
+
+
+def document(forecast: Forecast, file: str) -> PlanDocument:
+    """Everything that the forecast says, as data."""
+    first = forecast.first
+    budget = memory.budget(first.facts.host, first.facts.observed.host)
+    statuses = {entry.label: entry for entry in status(first, forecast.steps[0].plan)}
+    changes = {change.label: change for change in first.changes}
+    actions = tuple(
+        _action(number, action, changes)
+        for number, step in enumerate((s for s in forecast.steps if s.plan.actions), 1)
+        for action in step.plan.actions
+    )
+    blocked = tuple(_reason(b.subject, b.reference, b.reason, b.hint) for b in forecast.end.blocked)
+    waiting = tuple(_reason(w.subject, w.reference, w.reason) for w in forecast.end.waiting)
+    subjects = tuple(
+        SubjectEntry(
+            subject=change.subject,
+            verdict=change.verdict,
+            reference=change.reference,
+            reason=change.reason,
+            sync=statuses[change.label].sync,
+            health=statuses[change.label].health,
+            port=statuses[change.label].port,
+            memory_bytes=change.target.need.total if change.target is not None and change.target.need else None,
+        )
+        for change in first.changes
+    )
+    return PlanDocument(
+        tool_version=__version__,
+        file=file,
+        revision=first.facts.desired.revision,
+        exit_code=exit_code(forecast),
+        actions=actions,
+        waiting=waiting,
+        blocked=blocked,
+        subjects=subjects,
+        memory=MemoryEntry(
+            before=memory_used(first.facts),
+            peak=forecast.peak,
+            after=memory_used(forecast.final.facts),
+            budget=budget.value if isinstance(budget, Present) else None,
+        ),
+        counts=_counts(actions, waiting, blocked, subjects),
+        facts=fingerprint(first.facts),
+    )
+
+
+def exit_code(forecast: Forecast) -> ExitCode:
+    """What `plan --detailed-exitcode` returns; without the option, `CHANGES` is reported as `OK`."""
+    codes = {ExitCode.OK}
+    if forecast.actions:
+        codes.add(ExitCode.CHANGES)
+    if forecast.end.blocked:
+        codes.add(ExitCode.BLOCKED)
+    return worst(codes)
+
+
+def _action(step: int, action: Action, changes: dict[str, Change]) -> ActionEntry:
+    change = changes.get(action.subject.partition("/")[2]) if action.subject.startswith("server/") else None
+    order = getattr(action, "order", None)
+    process = getattr(action, "process", None)
+    return ActionEntry(
+        id=f"{step}/{action.kind}/{action.subject}",
+        step=step,
+        kind=action.kind,
+        subject=action.subject,
+        destructive=action.destructive,
+        reference=action.reference,
+        reason=action.reason,
+        because_fields=change.because if change is not None else (),
+        change_class=change.cost if change is not None else None,
+        port=order.port if order is not None else process.port if process is not None else None,
+        memory_bytes=order.memory if order is not None else process.memory if process is not None else None,
+        argv=order.argv if order is not None else (),
+        provenance=change.target.provenance if change is not None and change.target is not None else None,
+    )
+
+
+def _reason(subject: str, reference: str, reason: str, hint: str = "") -> ReasonEntry:
+    return ReasonEntry(subject=subject, reference=reference, reason=reason, hint=hint)
+
+
+def _counts(
+    actions: tuple[ActionEntry, ...],
+    waiting: tuple[ReasonEntry, ...],
+    blocked: tuple[ReasonEntry, ...],
+    subjects: tuple[SubjectEntry, ...],
+) -> dict[str, int]:
+    counts = {kind: 0 for kind in _SYMBOLS}
+    for action in actions:
+        counts[action.kind] = counts.get(action.kind, 0) + 1
+    counts["in_sync"] = sum(entry.sync == "Synced" for entry in subjects)
+    counts["waiting"] = len({entry.subject for entry in waiting})
+    counts["blocked"] = len({entry.subject for entry in blocked})
+    return counts
+
+
+def as_lines(plan: PlanDocument) -> Iterator[dict[str, Any]]:
+    """The document as a stream: one line per thing that happens, then a summary."""
+    yield {"type": "version", "format_version": FORMAT_VERSION, "tool_version": plan.tool_version}
+    groups: tuple[tuple[str, tuple[object, ...]], ...] = (
+        ("subject", plan.subjects),
+        ("planned_action", plan.actions),
+        ("waiting", plan.waiting),
+        ("blocked", plan.blocked),
+    )
+    for kind, entries in groups:
+        yield from ({"type": kind, **plain(entry)} for entry in entries)
+    yield {
+        "type": "plan_summary",
+        "counts": plain(plan.counts),
+        "memory": plain(plan.memory),
+        "exit_code": plan.exit_code,
+    }
+
+
+def as_text(plan: PlanDocument, *, full: bool = False) -> str:
+    """The plan for people; readable without colour, the order of the lines is the order of the actions."""
+    lines = [f"Plan for {plan.file} at {plan.revision}", ""]
+    lines += _action_lines(plan.actions, full)
+    if not plan.actions:
+        lines.append("  Nothing to do.")
+    for title, entries in (("Waiting", plan.waiting), ("Blocked", plan.blocked)):
+        if entries:
+            lines += ["", f"{title}:", *_reason_lines(entries)]
+    kept = [s for s in plan.subjects if s.verdict in ("extraneous", "suspended", "asleep") and _quiet(s, plan)]
+    if kept:
+        lines += ["", "Left as it is:", *(f"    {s.subject}: {s.reason} [{s.reference}]" for s in kept)]
+    lines += ["", *_summary(plan)]
+    return "\n".join(printable(line) for line in lines) + "\n"
+
+
+def _quiet(subject: SubjectEntry, plan: PlanDocument) -> bool:
+    said = {a.subject for a in plan.actions} | {entry.subject for entry in (*plan.blocked, *plan.waiting)}
+    return subject.subject not in said
+
+
+def _action_lines(actions: tuple[ActionEntry, ...], full: bool) -> Iterator[str]:
+    width = max((len(a.subject) for a in actions), default=0)
+    digits = len(str(actions[-1].step)) if actions else 1
+    for action in actions:
+        details = [f"port {action.port}"] if action.port is not None else []
+        if action.kind == "launch" and action.memory_bytes is not None:
+            details.append(human(action.memory_bytes))
+        head = f"  {action.step:>{digits}}  {_SYMBOLS.get(action.kind, '*')} {action.kind:<7} {action.subject:<{width}}"
+        tail = f"{', '.join(details)}: {action.reason}" if details else action.reason
+        yield f"{head}  {tail}"
+        indent = " " * (digits + 4)
+        if action.kind == "launch" and action.provenance is not None:
+            yield f"{indent}source from {action.provenance}"
+        if full and action.argv:
+            yield f"{indent}$ {' '.join(_quoted(word) for word in action.argv)}"
+
+
+def _quoted(word: str) -> str:
+    safe = word and all(c.isalnum() or c in "-_=./:@%+," for c in word)
+    return word if safe else "'" + word.replace("'", "'\\''") + "'"
+
+
+def _reason_lines(entries: Iterable[ReasonEntry]) -> Iterator[str]:
+    for entry in entries:
+        yield f"  ! {entry.subject}: {entry.reason} [{entry.reference}]"
+        if entry.hint:
+            yield f"      {entry.hint}"
+
+
+def _summary(plan: PlanDocument) -> Iterator[str]:
+    counts = plan.counts
+    todo = [f"{counts[kind]} to {kind}" for kind in _SYMBOLS if counts[kind]]
+    rest = [f"{counts['in_sync']} in sync", f"{counts['waiting']} waiting", f"{counts['blocked']} blocked"]
+    yield (
+        f"{count(len(plan.actions), 'action')}: {', '.join(todo)}; {', '.join(rest)}."
+        if todo
+        else (f"No actions; {', '.join(rest)}.")
+    )
+    destructive = [f"{a.kind} {a.subject}" for a in plan.actions if a.destructive]
+    if destructive:
+        yield f"Destructive: {', '.join(destructive)}."
+    memory_ = plan.memory
+    of = f"of {human(memory_.budget)}" if memory_.budget is not None else "and the budget is not known"
+    yield f"Memory: peak {human(memory_.peak)} {of}, after {human(memory_.after)}."
+    yield f"Next: {_next(plan)}"
+
+
+def _next(plan: PlanDocument) -> str:
+    if plan.blocked:
+        return "do what the hints say, then plan again."
+    if plan.actions:
+        return f"reconciler plan -c {plan.file} -o plan.json keeps this plan."
+    return "nothing to do."

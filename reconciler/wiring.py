@@ -1,0 +1,112 @@
+"""The composition root: the one module that knows every room."""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+from reconciler import plugins
+from reconciler.adapters.clock import SystemClock
+from reconciler.adapters.host_file import find_host_file
+from reconciler.adapters.worktree import WorktreeSource
+from reconciler.desired.host import parse_host
+from reconciler.desired.parse import parse
+from reconciler.desired.slice import select
+from reconciler.model.bundle import Bundle
+from reconciler.model.desired import Desired
+from reconciler.model.host import HostFile
+from reconciler.model.problem import ExitCode, Problem, ReconcilerError
+from reconciler.planning.plan import Planner
+from reconciler.ports.host import Host
+from reconciler.surface.composition import Settings
+
+_NAMES: Final = ("desired-state/ensemble.yaml", "ensemble.yaml")
+
+
+class Wired:
+    """One machine and one desired state; every part is made when it is first asked for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @cached_property
+    def _path(self) -> Path:
+        return self._settings.config or _find_desired_file()
+
+    @property
+    def file(self) -> str:
+        return str(self._path)
+
+    @cached_property
+    def host_file(self) -> HostFile:
+        found = find_host_file(self._settings.host_file)
+        return HostFile() if found is None else parse_host(found[1], found[0])
+
+    @cached_property
+    def planner(self) -> Planner:
+        return Planner(plugins.installed_backends(), plugins.installed_verbs())
+
+    @cached_property
+    def host(self) -> Host:
+        return local_host(self.host_file)
+
+    def bundle(self) -> Bundle:
+        return WorktreeSource(self._path).read()
+
+    def desired(self) -> tuple[Desired, tuple[Problem, ...]]:
+        parsed = parse(
+            self.bundle(),
+            roots=self.host_file.roots,
+            environ=os.environ,
+            overrides=self._settings.overrides,
+        )
+        return select(parsed.desired, self.host_file.name), parsed.warnings
+
+
+def compose(settings: Settings) -> Wired:
+    """What one command works with."""
+    return Wired(settings)
+
+
+def local_host(host_file: HostFile) -> Host:
+    """The ports of this machine."""
+    from reconciler.adapters.gateway_files import LocalGateways
+    from reconciler.adapters.hf_cache import LocalArtifacts
+    from reconciler.adapters.listeners import LocalListeners
+    from reconciler.adapters.machine import LocalMachine
+    from reconciler.adapters.processes import RecordedProcesses
+    from reconciler.adapters.state_dir import StateDir
+
+    state = StateDir()
+    return Host(
+        clock=SystemClock(),
+        processes=RecordedProcesses(state.root / "run"),
+        listeners=LocalListeners(),
+        artifacts=LocalArtifacts(),
+        gateways=LocalGateways(host_file),
+        machine=LocalMachine(host_file, state.root),
+        state=state,
+    )
+
+
+def _find_desired_file() -> Path:
+    """RECONCILER_CONFIG, else the file in this folder or above up to the git root, else in the config directory."""
+    if named := os.environ.get("RECONCILER_CONFIG"):
+        return Path(named)
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        for name in _NAMES:
+            if (folder / name).exists():
+                return Path(os.path.relpath(folder / name, here))
+        if (folder / ".git").exists():
+            break
+    base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    candidate = base / "reconciler" / "ensemble.yaml"
+    if candidate.exists():
+        return candidate
+    raise ReconcilerError(
+        "desired-file-not-found",
+        f"there is no {_NAMES[0]} or {_NAMES[1]} in {here} or above, and no {candidate}",
+        hint="name the file with -c FILE or RECONCILER_CONFIG",
+        code=ExitCode.INVALID,
+    )

@@ -1,0 +1,1 @@
+"""What holds for every world: drawn desired states, drawn machines, drawn luck."""

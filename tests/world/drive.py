@@ -1,0 +1,159 @@
+"""Runs of the engine on a world: to the end, or cut off anywhere and begun again."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from reconciler.engine.loop import Ending, Engine
+from reconciler.model.desired import Desired
+from reconciler.model.host import HostFile
+from reconciler.model.names import Subject
+from reconciler.model.observed import ObservedState
+from reconciler.model.plan import Plan
+from reconciler.model.view import Facts
+from reconciler.observing.observe import observe
+from reconciler.planning.forecast import Forecast, forecast
+from reconciler.planning.plan import Decision, Planner
+from reconciler.plugins import installed_backends, installed_verbs
+
+from .rules import Violated
+from .script import Script
+from .truth import Truth
+from .virtual_time import run
+from .world import World
+
+PATIENCE: Final = 6 * 3600.0
+"""Seconds of virtual time in which every world comes to rest once nothing disturbs it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """The desired state becomes another one, `after` seconds from the start."""
+
+    after: float
+    desired: Desired
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """Everything that a run depends on; two runs of one scenario are the same run."""
+
+    desired: Desired
+    host_file: HostFile
+    truth: Truth
+    script: Script = Script()
+    edits: tuple[Edit, ...] = ()
+
+    def world(self) -> World:
+        """A fresh world, as the scenario begins."""
+        return World(self.truth, self.host_file, self.script)
+
+    def wanted(self, world: World) -> Callable[[], Desired]:
+        """The desired state of the moment."""
+        began = world.now
+
+        def now() -> Desired:
+            due = [edit.desired for edit in self.edits if began + edit.after <= world.now]
+            return due[-1] if due else self.desired
+
+        return now
+
+    @property
+    def last(self) -> Desired:
+        """The desired state that counts in the end."""
+        return self.edits[-1].desired if self.edits else self.desired
+
+
+def planner() -> Planner:
+    """The planner with everything that is installed."""
+    return Planner(installed_backends(), installed_verbs())
+
+
+def facts(scenario: Scenario, world: World | None = None, desired: Desired | None = None) -> Facts:
+    """What one look at the world says."""
+    world = world if world is not None else scenario.world()
+    desired = desired if desired is not None else scenario.last
+    observed = observe(world.host(), desired, world.ledger, installed_backends())
+    return Facts(desired=desired, observed=observed, ledger=world.ledger, host=scenario.host_file, now=world.now)
+
+
+def foretell(scenario: Scenario) -> Forecast:
+    """The forecast of the scenario's first moment."""
+    return forecast(planner(), facts(scenario, desired=scenario.desired))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What came of a run."""
+
+    world: World
+    ending: Ending
+    decisions: tuple[Decision, ...]
+
+    @property
+    def plan(self) -> Plan:
+        return self.ending.decision.plan
+
+
+def apply(scenario: Scenario, world: World | None = None, plans: Planner | None = None) -> Run:
+    """Run one engine until it is settled; no violation gets past this."""
+    world = world if world is not None else scenario.world()
+    decisions: list[Decision] = []
+    wanted = scenario.wanted(world)
+    rest = max([world.quiet_at, *(world.now + edit.after for edit in scenario.edits)])
+    plans = plans if plans is not None else planner()
+    engine = Engine(world.host(), plans, wanted, scenario.host_file, decisions.append)
+
+    async def main() -> Ending:
+        ending = await engine.settle(rest + PATIENCE)
+        while world.now < rest:
+            # Settled while something was still to come: as a daemon would, go on from there.
+            world.time.now = rest
+            ending = await engine.settle(rest + PATIENCE)
+        return ending
+
+    try:
+        ending = run(main(), world.time)
+    except Violated as violated:
+        raise AssertionError(str(violated)) from None
+    finally:
+        world.verify()
+    return Run(world=world, ending=ending, decisions=tuple(decisions))
+
+
+def cut_off(scenario: Scenario, world: World, turn: int) -> None:
+    """Run an engine and kill it at `turn`. Raises nothing if it had come to its end by then."""
+    engine = Engine(world.host(), planner(), scenario.wanted(world), scenario.host_file)
+    try:
+        run(engine.settle(world.now + PATIENCE), world.time, kill_after=turn)
+    except Violated as violated:
+        raise AssertionError(str(violated)) from None
+    finally:
+        world.verify()
+
+
+def steps_by_subject(actions: list[tuple[str, Subject]]) -> Mapping[Subject, tuple[str, ...]]:
+    """Kinds of actions per subject, in order; a publish after a publish is one."""
+    result: dict[Subject, tuple[str, ...]] = {}
+    for kind, subject in actions:
+        before = result.get(subject, ())
+        if not (kind == "publish" and before[-1:] == ("publish",)):
+            result[subject] = (*before, kind)
+    return result
+
+
+Outcome = tuple[Mapping[str, tuple[object, ...]], Mapping[str, object]]
+
+
+def outcome(observed: ObservedState) -> Outcome:
+    """What is left in the end, without what no plan decides (pids and times)."""
+    servers = {
+        label: (s.port, s.standing, s.health, s.spec_hash, s.artifact, s.served_name, s.memory)
+        for label, s in observed.servers.items()
+    }
+    return servers, dict(observed.gateways)
+
+
+def look(scenario: Scenario, world: World) -> ObservedState:
+    """What can be seen of a world."""
+    return observe(world.host(), scenario.last, world.ledger, installed_backends())

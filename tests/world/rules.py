@@ -1,0 +1,193 @@
+"""What must never happen, checked against the truth at the instant of each effect."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from reconciler.model.observed import Health, Present, ServerProcess, Standing
+from reconciler.model.routes import Route
+from reconciler.model.target import LaunchOrder
+from reconciler.model.units import size
+
+from .truth import Binding, Gateway, Record, bindings
+
+if TYPE_CHECKING:
+    from .world import World
+
+STARTS: Final = 6
+"""Starts of one label with one spec that a restart budget may allow within `WINDOW`."""
+WINDOW: Final = 600.0
+
+
+class Violated(BaseException):
+    """A rule was broken. Not an Exception: a job that owns its exceptions must not swallow it."""
+
+
+def budget(world: "World") -> int | None:
+    """Bytes for all servers together; None where nobody can say."""
+    memory = world.host_file.memory
+    if memory.budget is not None:
+        return size(memory.budget)
+    total = world.truth.memory_total
+    return max(0, total.value - size(memory.reserve)) if isinstance(total, Present) else None
+
+
+# ---------------------------------------------------------------------------------------------------------------- launch
+
+
+def before_launch(world: "World", order: LaunchOrder) -> None:
+    """What must hold when a launch is asked for; the last observation was made at this very instant."""
+    truth, port = world.truth, order.port
+    record = truth.records.get(order.label)
+    world.require(not truth.blind, "launch-blind", f"{order.label}: nobody knows what runs")
+    world.require(
+        record is None or record.standing(world.now) is Standing.GONE, "launch-of-live", f"{order.label} runs already"
+    )
+    world.require(port not in truth.unseen, "launch-on-unseen-port", f"{order.label}: port {port} cannot be seen")
+    world.require(port not in truth.foreign, "launch-on-foreign-port", f"{order.label}: port {port} is taken")
+    rivals = [other.label for other in world.launching.values() if other.port == port]
+    world.require(not rivals, "one-port-one-server", f"{order.label} and {rivals} are launched on port {port}")
+    artifacts = [a.value for a in truth.artifacts.values() if isinstance(a, Present) and a.value.complete]
+    complete = any(a.identity == order.artifact and f"--model={a.path}" in _joined(order.argv) for a in artifacts)
+    world.require(complete, "launch-without-artifact", f"{order.label}: {order.artifact} is not complete here")
+    starting = sum(
+        r.standing(world.now) is Standing.OURS
+        and r.look(world.now, False).health is Health.STARTING
+        and world.now <= r.look(world.now, False).since + world.start_timeout
+        for r in truth.records.values()
+        if r.process.label not in world.launching
+    )
+    world.require(
+        starting + len(world.launching) < world.host_file.max_launches,
+        "too-many-starting",
+        f"{order.label} would be one more than max_launches {world.host_file.max_launches}",
+    )
+    suspension = world.ledger.suspensions.get(order.label)
+    world.require(
+        suspension is None or (suspension.until is not None and suspension.until <= world.now),
+        "launch-of-suspended",
+        f"a person has stopped {order.label}",
+    )
+    attempt = world.ledger.attempts.get(order.label)
+    if attempt is not None and attempt.spec_hash == order.spec_hash:
+        world.require(not attempt.permanent, "launch-of-held", f"{order.label} cannot succeed")
+        world.require(attempt.retry_at <= world.now, "launch-too-early", f"{order.label} is backing off")
+    starts = [at for at in world.starts.get((order.label, order.spec_hash), ()) if at > world.now - WINDOW]
+    world.require(len(starts) < STARTS, "restart-storm", f"{order.label}: {len(starts)} starts in {WINDOW:.0f} s")
+
+
+def _joined(argv: Iterable[str]) -> set[str]:
+    """Arguments, with `--model-path` read as `--model`."""
+    return {argument.replace("--model-path=", "--model=", 1) for argument in argv}
+
+
+def at_spawn(world: "World", order: LaunchOrder) -> None:
+    """What must hold when the process comes to be."""
+    now = world.now
+    live = [r for r in world.truth.records.values() if r.live(now)]
+    same = [r.process.label for r in live if r.process.port == order.port]
+    world.require(not same, "one-port-one-server", f"{order.label} and {same} on port {order.port}")
+    reserved = sum(r.process.memory for r in live)
+    limit = budget(world)
+    world.require(limit is not None, "memory-unknown", f"{order.label} was started and nobody knows how much fits")
+    world.require(
+        limit is None or reserved + order.memory <= limit,
+        "over-the-budget",
+        f"{order.label}: {reserved} + {order.memory} > {limit}",
+    )
+    for kind, gateway in world.truth.gateways.items():
+        if gateway.unreadable:
+            continue
+        wrong = [b.label for b in gateway.dispatches(now) if b.port == order.port and b.label != order.label]
+        world.require(not wrong, "wrong-model", f"{kind} still sends {wrong} to port {order.port} of {order.label}")
+
+
+# ------------------------------------------------------------------------------------------------------------------ stop
+
+
+def before_stop(world: "World", process: ServerProcess) -> None:
+    """Only what is provably ours is stopped, and only when no gateway can reach it."""
+    record = world.truth.records.get(process.label)
+    standing = record.standing(world.now) if record is not None else None
+    world.require(not world.truth.blind, "stop-blind", f"{process.label}: nobody knows what runs")
+    world.require(standing is Standing.OURS, "signal-to-foreign", f"{process.label} is {standing}, not ours")
+    same = record is not None and record.server is not None and record.server.pid == process.pid
+    world.require(same, "signal-to-foreign", f"pid {process.pid} is not the server of {process.label}")
+    for kind, gateway in world.truth.gateways.items():
+        world.require(not gateway.unreadable, "stop-unseen", f"{process.label}: {kind} cannot be read")
+    at_kill(world, process)
+
+
+def at_kill(world: "World", process: ServerProcess) -> None:
+    """What must still hold when the process ends."""
+    for kind, gateway in world.truth.gateways.items():
+        ways = [b.label for b in gateway.dispatches(world.now) if b.port == process.port]
+        world.require(not ways, "stop-while-routed", f"{kind} may send {ways} to {process.label} on {process.port}")
+
+
+# ------------------------------------------------------------------------------------------------------- adopt and forget
+
+
+def before_adopt(world: "World", process: ServerProcess) -> None:
+    """Only what is provably the orphan of an interrupted launch is taken over."""
+    record = world.truth.records.get(process.label)
+    standing = record.standing(world.now) if record is not None else None
+    world.require(standing is Standing.ORPHAN, "claim-of-foreign", f"{process.label} is {standing}, not an orphan")
+
+
+def before_forget(world: "World", process: ServerProcess) -> None:
+    """Only the record of a process that is gone is dropped."""
+    record = world.truth.records.get(process.label)
+    standing = record.standing(world.now) if record is not None else None
+    world.require(standing is Standing.GONE, "forgot-the-living", f"the process of {process.label} is {standing}")
+
+
+# --------------------------------------------------------------------------------------------------------------- publish
+
+
+def before_publish(world: "World", kind: str, routes: tuple[Route, ...]) -> None:
+    """A binding leads to the proved server of its label; what cannot be seen keeps the binding it has."""
+    gateway = world.truth.gateways[kind]
+    world.require(not gateway.unreadable, "blind-write", f"{kind} cannot be read and was written")
+    world.require(gateway.routes != routes, "needless-write", f"{kind} has these routes already")
+    names = [name for r in routes for name in (r.label, *r.aliases)]
+    world.require(len(names) == len(set(names)), "ambiguous-name", f"{kind}: {names}")
+    for route in routes:
+        if route.upstream is not None and not _kept_unseen(world, gateway, route):
+            _leads_to_its_server(world, kind, route, world.truth.records.get(route.label))
+
+
+def _kept_unseen(world: "World", gateway: Gateway, route: Route) -> bool:
+    """Whether nothing can be said about the server, and the binding stays what it was."""
+    record = world.truth.records.get(route.label)
+    unseen = world.truth.blind or (record is not None and record.standing(world.now) is Standing.UNKNOWN)
+    return bool(unseen) and any(
+        r.label == route.label and r.upstream == route.upstream for r in gateway.routes or ()
+    )
+
+
+def _leads_to_its_server(world: "World", kind: str, route: Route, record: Record | None) -> None:
+    upstream = route.upstream
+    live = record.look(world.now, False) if record is not None else None
+    proved = live is not None and live.standing is Standing.OURS and live.health is Health.SERVING
+    world.require(proved, "route-to-nowhere", f"{kind}: the server of {route.label} is not proved ({live})")
+    world.require(
+        route.label not in world.stopping, "route-to-the-leaving", f"{kind}: {route.label} is being stopped"
+    )
+    reached = (live.host, live.port, live.served_name) if live is not None else None
+    told = (upstream.host, upstream.port, upstream.served_name) if upstream is not None else None
+    world.require(reached == told, "route-astray", f"{kind}: {route.label} goes to {told}, its server is {reached}")
+
+
+def at_publish(world: "World", kind: str, routes: tuple[Route, ...]) -> None:
+    """What must hold when the file is written: a server may die meanwhile, but not by our hand."""
+    for binding in sorted(bindings(routes), key=lambda b: (b.label, b.port)):
+        world.require(
+            not _stopped_by_us(world, binding), "route-to-the-stopped", f"{kind}: {binding} was stopped meanwhile"
+        )
+
+
+def _stopped_by_us(world: "World", binding: Binding) -> bool:
+    record = world.truth.records.get(binding.label)
+    if record is None or record.server is None:
+        return binding in world.stopped
+    return record.server.stopped
