@@ -47,7 +47,7 @@ lint: $(INSTALLED) ## ruff, mypy and the import contracts
 	@$(BIN)/lint-imports --no-logo
 
 bench: $(INSTALLED) ## measure, as ratios against floors of the same run
-	@$(BIN)/python benchmarks/run.py
+	@$(BIN)/python -m benchmarks.run
 
 schemas: $(INSTALLED) ## write the JSON Schemas of all documents
 	@$(BIN)/python -m reconciler schema --write schemas

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from reconciler import plugins
-from reconciler.adapters.clock import SystemClock
+from reconciler.adapters.clock import NoHints, SystemClock
 from reconciler.adapters.host_file import find_host_file
 from reconciler.adapters.worktree import WorktreeSource
 from reconciler.desired.host import parse_host
@@ -80,9 +80,10 @@ def local_host(host_file: HostFile) -> Host:
     state = StateDir()
     return Host(
         clock=SystemClock(),
+        changes=NoHints(),
         processes=RecordedProcesses(state.root / "run"),
         listeners=LocalListeners(),
-        artifacts=LocalArtifacts(),
+        artifacts=LocalArtifacts(roots=host_file.roots.values()),
         gateways=LocalGateways(host_file),
         machine=LocalMachine(host_file, state.root),
         state=state,

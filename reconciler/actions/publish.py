@@ -11,8 +11,6 @@ from reconciler.model.routes import Route
 from reconciler.model.view import View
 from reconciler.ports.host import Host
 
-from .base import NO_CLAIM
-
 
 @noun
 class Publish:
@@ -33,7 +31,7 @@ class Publish:
 
     @property
     def claims(self) -> Claim:
-        return NO_CLAIM
+        return Claim(dispatch=_ports(self.routes))
 
     @classmethod
     def propose(cls, view: View) -> Iterator[Self | Waiting | Blocked]:
@@ -73,14 +71,17 @@ class Publish:
         return cls(gateway=kind, routes=wanted, before=before, reference="routes-differ", reason=reason or "reorder")
 
     def simulate(self, observed: ObservedState) -> Effect:
-        ports = frozenset(r.upstream.port for r in self.routes if r.upstream is not None)
         before = observed.gateways.get(self.gateway)
         lingering = before.value.may_dispatch if isinstance(before, Present) else frozenset[int]()
-        state = GatewayState(routes=self.routes, may_dispatch=ports | lingering, drained_at=None)
+        state = GatewayState(routes=self.routes, may_dispatch=_ports(self.routes) | lingering, drained_at=None)
         return Effect(servers={}, gateways={self.gateway: state})
 
     async def perform(self, host: Host) -> None:
         await host.gateways.publish(self.gateway, self.routes)
+
+
+def _ports(routes: tuple[Route, ...]) -> frozenset[int]:
+    return frozenset(r.upstream.port for r in routes if r.upstream is not None)
 
 
 def _reaches(route: Route | None) -> bool:

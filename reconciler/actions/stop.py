@@ -51,6 +51,13 @@ class Stop:
 
 def _reachable(view: View, live: ServerProcess) -> Waiting | None:
     """Why a request may still arrive at `live`, or None. An unknown gateway never gets here: nothing leaves then."""
+    for job in view.facts.in_flight:
+        if live.port in job.claim.dispatch:
+            return Waiting(
+                subject=server_subject(live.label),
+                reference="waiting-for-withdrawal",
+                reason=f"{job.subject} is just being given its route",
+            )
     for kind, state in view.facts.observed.gateways.items():
         if not isinstance(state, Present) or live.port not in state.value.may_dispatch:
             continue

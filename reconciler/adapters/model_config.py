@@ -33,6 +33,9 @@ _DECOMPRESSED: Final = frozenset({"deepseek_v2", "minicpm3", "youtu_llm"})
 """Models with a latent attention whose mlx-lm code caches the keys and values made from it, not the latent."""
 _TWO_ATTENTIONS: Final = frozenset({"longcat_flash", "longcat_flash_ngram"})
 
+_LETTERS: Final = ("M", "-", "E", "*")
+"""nemotron_h spells its layers: state space, feed forward, experts, attention."""
+
 _UNKNOWN_LAYERS: Final = 64
 _UNKNOWN_HIDDEN: Final = 8_192
 """Assumed where a configuration says nothing: those of a 70B model."""
@@ -41,12 +44,12 @@ _UNKNOWN_HIDDEN: Final = 8_192
 def kv_bytes_per_token(config: Config) -> int:
     """An upper bound of what one token of context adds to the cache, all layers together."""
     text = language_part(config)
-    if text.get("model_type") in _CONSTANT_MODELS:
+    if _kind(text) in _CONSTANT_MODELS:
         return 0
     layers = _attention_layers(text)
     latent = _latent_items(text)
     if latent is not None:
-        twice = 2 if text.get("model_type") in _TWO_ATTENTIONS else 1
+        twice = 2 if _kind(text) in _TWO_ATTENTIONS else 1
         return layers * twice * latent * CACHE_ITEM_BYTES
     return _full_items(text, layers) * CACHE_ITEM_BYTES
 
@@ -83,7 +86,7 @@ def _latent_items(text: Config) -> int | None:
     rank, rope = _positive(text.get("kv_lora_rank")), _positive(text.get("qk_rope_head_dim"))
     if rank is None or rope is None:
         return None
-    if text.get("model_type") in _DECOMPRESSED:
+    if _kind(text) in _DECOMPRESSED:
         heads = _number(text, _HEADS) or 1
         key = (_positive(text.get("qk_nope_head_dim")) or 0) + rope
         return heads * (key + (_positive(text.get("v_head_dim")) or key))
@@ -100,8 +103,8 @@ def _attention_layers(text: Config) -> int:
         # The list may have been cut short by whoever shrank the model: count what it does not name as growing.
         return growing + max(0, (layers or 0) - len(kinds))
     pattern = text.get("hybrid_override_pattern")
-    if isinstance(pattern, str | list) and len(pattern):
-        return sum(kind == "*" for kind in pattern)  # nemotron_h: M state space, - feed forward, * attention
+    if isinstance(pattern, str | list) and pattern and all(kind in _LETTERS for kind in pattern):
+        return sum(kind == "*" for kind in pattern)
     layers = layers or _UNKNOWN_LAYERS
     interval = _positive(text.get("full_attention_interval"))
     if interval is not None:
@@ -124,6 +127,11 @@ def _int_lists(text: Config) -> Iterator[list[int]]:
 def _number(text: Config, names: tuple[str, ...]) -> int | None:
     """The first positive whole number under one of these names."""
     return next((found for name in names if (found := _positive(text.get(name)))), None)
+
+
+def _kind(text: Config) -> str:
+    name = text.get("model_type")
+    return name if isinstance(name, str) else ""
 
 
 def _positive(value: object) -> int | None:

@@ -9,8 +9,7 @@ listed size. The library's own success is no proof (facts/faults.md H02-H04).
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from .model_config import kv_bytes_per_token
 from .weights import Damaged, declared_bytes, indexed_files, numbered_siblings, read_file
@@ -37,8 +36,7 @@ Memo = dict[tuple[str, Stamp], Any]
 """(what was read, of which file) -> the result; Damaged and all."""
 
 
-@dataclass(frozen=True, slots=True)
-class FoundFile:
+class FoundFile(NamedTuple):
     """One file of a folder, links followed."""
 
     path: str
@@ -50,16 +48,16 @@ class FoundFile:
         return self.stamp[2]
 
 
-@dataclass(slots=True)
 class Judged:
     """What the files of a folder say."""
 
-    missing: dict[str, str] = field(default_factory=dict)
-    """File -> why, the empty text for one that is simply not there."""
-    shards: int = 1
-    weight_bytes: int = 0
-    kv_bytes_per_token: int = 0
-    has_tool_template: bool | None = None
+    def __init__(self) -> None:
+        self.missing: dict[str, str] = {}
+        """File -> why, the empty text for one that is simply not there."""
+        self.shards = 1
+        self.weight_bytes = 0
+        self.kv_bytes_per_token = 0
+        self.has_tool_template: bool | None = None
 
     def wrong(self) -> tuple[str, ...]:
         """`missing` for people, by name."""

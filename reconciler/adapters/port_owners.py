@@ -7,16 +7,14 @@ nobody's: the port stays taken and its owner unknown (P13).
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 COMMAND_LENGTH: Final = 200
 _LSOF: Final = "/usr/sbin/lsof"
 _LSOF_SECONDS: Final = 3.0
 
 
-@dataclass(frozen=True, slots=True)
-class Socket:
+class Socket(NamedTuple):
     """A listening socket, as the kernel lists it."""
 
     port: int
@@ -24,8 +22,7 @@ class Socket:
     inode: int
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Owner:
+class Owner(NamedTuple):
     """A process that holds a listening socket."""
 
     pid: int
@@ -127,15 +124,14 @@ def parse_lsof(text: str) -> dict[int, list[Owner | None]]:
     pid, command, device = 0, None, ""
     for line in text.splitlines():
         kind, value = line[:1], line[1:]
-        if kind == "p" and value.isdigit():
-            pid, command = int(value), None
+        if kind == "p":
+            pid, command = int(value) if value.isdigit() else 0, None
         elif kind == "c":
             command = shown(value)
         elif kind == "d":
             device = value
-        elif kind == "n" and (port := value.rpartition(":")[2]).isdigit() and (device, port) not in seen:
+        elif kind == "n" and pid > 0 and (port := value.rpartition(":")[2]).isdigit():
+            if (device, port) not in seen:
+                owners.setdefault(int(port), []).append(Owner(pid, command))
             seen.add((device, port))
-            group = owners.setdefault(int(port), [])
-            if Owner(pid, command) not in group:
-                group.append(Owner(pid, command))
     return owners

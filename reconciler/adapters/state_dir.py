@@ -168,7 +168,7 @@ class StateDir:
         import sqlite3
 
         known = isinstance(error, sqlite3.OperationalError | OSError)
-        if not known or "malformed" in str(error):
+        if not known or "malformed" in str(error) or "no such" in str(error):
             return self._corrupt(str(error))
         return ReconcilerError(
             "state-unavailable",

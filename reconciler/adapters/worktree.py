@@ -11,6 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -105,12 +106,15 @@ class WorktreeSource:
             if not stat.S_ISREG(before.st_mode):
                 raise _not_a_file(shown, before.st_mode)
             content = _read(handle, limit)
+            os.lseek(handle, 0, os.SEEK_SET)
+            again = _read(handle, limit)
             after = os.fstat(handle)
         except OSError as error:
             raise _unreadable(shown, error) from error
         finally:
             os.close(handle)
-        if _stamp(before) != _stamp(after) or len(content) != min(after.st_size, limit):
+        # Twice, because a time stamp may be coarse and is set before the bytes are.
+        if _stamp(before) != _stamp(after) or content != again or len(content) != min(after.st_size, limit):
             raise _Changing
         now = _status(folder, name)
         if now is not None and now.st_ino != after.st_ino:
@@ -121,7 +125,8 @@ class WorktreeSource:
 
     def _files(self, folder: int, text: bytes) -> Iterator[tuple[str, BundleFile]]:
         """Everything that the text may refer to, by relative path."""
-        names = [*self._below(folder, TEMPLATES, 1), *sorted(_mentioned(text))]
+        below = islice(self._below(folder, TEMPLATES, 1), MAX_FILES + 1)
+        names = [*below, *sorted(_mentioned(text))]
         if len(names) > MAX_FILES:
             raise ReconcilerError(
                 "bundle-too-large",
@@ -150,7 +155,7 @@ class WorktreeSource:
                 kinds = sorted((e.name, e.is_dir(follow_symlinks=False)) for e in entries)
         finally:
             os.close(handle)
-        for name, is_folder in kinds[: MAX_FILES + 1]:
+        for name, is_folder in kinds:
             inner = f"{path}/{name}"
             if not is_folder:
                 yield inner
@@ -163,13 +168,12 @@ class WorktreeSource:
         A link anywhere on the way makes the path one: git stores the link and nothing behind it.
         """
         parts = path.split("/")
-        for count in range(1, len(parts) + 1):
-            part = "/".join(parts[:count])
-            status = _status(folder, part)
-            if status is None:
-                return None
-            if stat.S_ISLNK(status.st_mode):
-                return BundleFile(mode=_LINK, content=os.fsencode(os.readlink(part, dir_fd=folder)))
+        for part in ("/".join(parts[:count]) for count in range(1, len(parts) + 1)):
+            if (target := _link(folder, part)) is not None:
+                return BundleFile(mode=_LINK, content=target)
+        status = _status(folder, path)
+        if status is None:
+            return None
         if stat.S_ISDIR(status.st_mode):
             submodule = _status(folder, f"{path}/.git") is not None
             return BundleFile(mode=_SUBMODULE, content=b"") if submodule else None
@@ -208,6 +212,14 @@ def _read(handle: int, limit: int) -> bytes:
 
 def _stamp(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _link(folder: int, path: str) -> bytes | None:
+    """Where a link leads to; None for everything else."""
+    try:
+        return os.fsencode(os.readlink(path, dir_fd=folder))
+    except OSError:
+        return None
 
 
 def _status(folder: int, path: str) -> os.stat_result | None:

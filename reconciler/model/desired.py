@@ -9,6 +9,7 @@ from .base import FieldClass, noun, setting
 from .names import (
     LabelText,
     LaunchRef,
+    OptionText,
     PathRef,
     Port,
     PortRangeText,
@@ -16,6 +17,7 @@ from .names import (
     RepoText,
     RevisionText,
     TemplateText,
+    WordText,
 )
 from .units import Duration
 
@@ -86,19 +88,19 @@ class ModelSpec:
     moved_from: Port | None = setting(
         default=None, changes=HOT, doc="The old port: acknowledges that `port` was changed on purpose."
     )
-    backend: Annotated[str, MaxLen(64)] | None = setting(
+    backend: WordText | None = setting(
         default=None, changes=REPLACE, doc="The server program; `defaults.backend` when not given."
     )
     chat_template: TemplateText | None = setting(
         default=None, changes=RESTART, doc="Jinja file below the folder of this file, from the same commit."
     )
-    tool_call_parser: Annotated[str, MaxLen(64)] | None = setting(
+    tool_call_parser: WordText | None = setting(
         default=None, changes=RESTART, doc="Name of the backend's parser of tool calls."
     )
-    reasoning_parser: Annotated[str, MaxLen(64)] | None = setting(
+    reasoning_parser: WordText | None = setting(
         default=None, changes=RESTART, doc="Name of the backend's parser of reasoning."
     )
-    options: Mapping[Annotated[str, MaxLen(64)], Scalar] = setting(
+    options: Mapping[OptionText, Scalar] = setting(
         default_factory=dict, changes=RESTART, doc="Options of the backend, from its typed list."
     )
     draft: Source | None = setting(default=None, changes=RESTART, doc="A smaller model for speculative decoding.")
@@ -110,7 +112,7 @@ class ModelSpec:
     max_output_tokens: Tokens | None = setting(
         default=None, changes=GATEWAY, doc="Tokens that one answer may have, as declared to gateways."
     )
-    request_params: Mapping[Annotated[str, MaxLen(64)], Scalar] = setting(
+    request_params: Mapping[OptionText, Scalar] = setting(
         default_factory=dict, changes=GATEWAY, doc="Defaults that the gateway adds to a request."
     )
     aliases: tuple[LabelText, ...] = setting(
@@ -143,7 +145,7 @@ class ModelSpec:
 class Defaults:
     """Values for models that do not say otherwise."""
 
-    backend: Annotated[str, MaxLen(64)] = setting(
+    backend: WordText = setting(
         default=DEFAULT_BACKEND, changes=REPLACE, doc="Server program of models that name none."
     )
     context_length: Tokens | None = setting(
@@ -207,7 +209,7 @@ class Policy:
     """What the reconciler may do by itself."""
 
     prune: bool = setting(default=True, changes=HOT, doc="Whether servers that are no longer declared are stopped.")
-    deny_sources: tuple[Text, ...] = setting(
+    deny_sources: Annotated[tuple[Text, ...], MaxLen(100)] = setting(
         default=(), changes=HOT, doc="Patterns such as '*gemma-2*' that no source may match."
     )
 
@@ -228,7 +230,7 @@ class DesiredState:
         default_factory=dict, changes=HOT, doc="Named ranges; every declared port lies in one of them."
     )
     defaults: Defaults = setting(default=Defaults(), changes=HOT, doc="Values for models that name none.")
-    models: Mapping[LabelText, ModelSpec] = setting(
+    models: Annotated[Mapping[LabelText, ModelSpec], MaxLen(MAX_MODELS)] = setting(
         default_factory=dict, changes=REPLACE, doc="The ensemble: label -> model."
     )
     groups: Mapping[LabelText, Group] = setting(default_factory=dict, changes=HOT, doc="Groups of models.")

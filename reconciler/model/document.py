@@ -32,6 +32,17 @@ class ActionEntry:
 
 
 @noun
+class WaitEntry:
+    """A time that passes before the next action becomes possible."""
+
+    step: int = setting(changes=_HOT, doc="Its place among the actions' steps.")
+    subject: str = setting(changes=_HOT, doc="What is waited for.")
+    reference: str = setting(changes=_HOT, doc="Stable name of the reason.")
+    reason: str = setting(changes=_HOT, doc="One sentence.")
+    seconds: float = setting(changes=_HOT, doc="How long.")
+
+
+@noun
 class ReasonEntry:
     """Something that waits or is blocked when everything else has been done."""
 
@@ -76,7 +87,8 @@ class PlanDocument:
     revision: str = setting(changes=_HOT, doc="Its revision.")
     exit_code: int = setting(changes=_HOT, doc="What the command returns with --detailed-exitcode.")
     actions: tuple[ActionEntry, ...] = setting(changes=_HOT, doc="In the order in which they become possible.")
-    waiting: tuple[ReasonEntry, ...] = setting(changes=_HOT, doc="What time will settle.")
+    waits: tuple[WaitEntry, ...] = setting(changes=_HOT, doc="Times that pass between the actions.")
+    waiting: tuple[ReasonEntry, ...] = setting(changes=_HOT, doc="What something under way will settle.")
     blocked: tuple[ReasonEntry, ...] = setting(changes=_HOT, doc="What only a person can settle.")
     subjects: tuple[SubjectEntry, ...] = setting(changes=_HOT, doc="One verdict per subject.")
     memory: MemoryEntry = setting(changes=_HOT, doc="Memory during the change.")

@@ -6,11 +6,10 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Le, MaxLen, MinLen
 
 from .base import FieldClass, noun, setting
-from .names import LabelText
+from .names import AbsolutePath, LabelText, VariableText
 from .units import Duration, Size
 
 HOT, GATEWAY, RESTART = FieldClass.HOT, FieldClass.GATEWAY, FieldClass.RESTART
-AbsolutePath = Annotated[str, MinLen(1), MaxLen(4096)]
 
 
 @noun
@@ -73,7 +72,7 @@ class HostFile:
     runtimes: Mapping[LabelText, Runtime] = setting(
         default_factory=dict, changes=RESTART, doc="backend -> command; mlx-lm runs from this environment."
     )
-    roots: Mapping[Annotated[str, MaxLen(64)], AbsolutePath] = setting(
+    roots: Mapping[VariableText, AbsolutePath] = setting(
         default_factory=dict, changes=HOT, doc="Folders that `${root.NAME}` in the desired state may name."
     )
     gateways: GatewayFiles = setting(default=GatewayFiles(), changes=GATEWAY, doc="Files of the gateways.")

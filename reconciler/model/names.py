@@ -2,7 +2,7 @@
 
 from typing import Annotated, NewType
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, MaxLen
 
 from .base import Pattern, noun
 
@@ -24,6 +24,10 @@ TEMPLATE = Pattern(
     r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*",
     "a relative path below the folder of the desired state, without '..' and without links",
 )
+WORD = Pattern(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", "a plain name: letters, digits, '.', '_' and '-'")
+OPTION = Pattern(r"[A-Za-z][A-Za-z0-9_.]{0,63}", "letters, digits, '.' and '_', beginning with a letter")
+VARIABLE = Pattern(r"[A-Za-z_][A-Za-z0-9_]{0,63}", "letters, digits and '_', not beginning with a digit")
+ABSOLUTE = Pattern(r"/[^\x00-\x1f\x7f]*", "an absolute path")
 PORT_RANGE = Pattern(r"[1-9][0-9]{3,4}-[1-9][0-9]{3,4}", "a range of ports such as 8100-8119")
 
 LabelText = Annotated[str, LABEL]
@@ -31,6 +35,10 @@ RepoText = Annotated[str, REPO]
 RevisionText = Annotated[str, REVISION]
 TemplateText = Annotated[str, TEMPLATE]
 PortRangeText = Annotated[str, PORT_RANGE]
+WordText = Annotated[str, WORD]
+OptionText = Annotated[str, OPTION]
+VariableText = Annotated[str, VARIABLE]
+AbsolutePath = Annotated[str, ABSOLUTE, MaxLen(4096)]
 
 
 @noun

@@ -163,6 +163,10 @@ class ObservedState:
     blind: str | None = None
     """Why the run records could not be read at all; None where they were."""
 
+    def holders(self) -> dict[int, str]:
+        """port -> the label whose live process has it by its record."""
+        return {server.port: label for label, server in self.servers.items() if server.live}
+
     def listener(self, port: int) -> Observation[Listener]:
         """Who listens on `port`; a port that was not asked about is unknown."""
         return self.listeners.get(port, Unknown(reason=f"port {port} was not observed"))

@@ -75,10 +75,12 @@ class Action(Protocol):
 
 @noun
 class Claim:
-    """A port and memory that an action under way has taken, before observation can show it."""
+    """What an action under way has taken, before observation can show it."""
 
     port: int | None = None
     memory: int = 0
+    dispatch: frozenset[int] = frozenset()
+    """Ports to which a gateway is being told to send requests."""
 
 
 @noun

@@ -1,12 +1,13 @@
 """Which running servers are to leave, and which labels may be launched: port and memory seen as a whole."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from reconciler.model.base import noun
 from reconciler.model.change import Change, Verdict
 from reconciler.model.names import server_subject
-from reconciler.model.observed import Absent, Standing, Unknown
+from reconciler.model.observed import Absent, Present, Standing, Unknown
 from reconciler.model.plan import Blocked, Waiting
 from reconciler.model.target import Target
 from reconciler.model.view import Facts
@@ -43,16 +44,20 @@ def arrange(
     """
     unknown = sorted(kind for kind, state in facts.observed.gateways.items() if isinstance(state, Unknown))
     startable = {label for label, c in changes.items() if _startable(c) and not isinstance(holds.get(label), Blocked)}
-    going = frozenset(label for label, c in changes.items() if _goes(facts, c))
-    replaced = {label for label in startable if changes[label].verdict is Verdict.OUTDATED}
+    stopping = {job.subject for job in facts.in_flight if job.kind == "stop"}
+    # What is being stopped has left, whatever else one would decide about it now.
+    gone = frozenset(label for label, c in changes.items() if c.subject in stopping)
+    going = frozenset(label for label, c in changes.items() if _goes(facts, c)) - gone
+    replaced = {label for label in startable if changes[label].verdict is Verdict.OUTDATED} - gone
     blocked: dict[str, Blocked] = {}
+    holders = facts.observed.holders()
     if unknown:
         for label in sorted(going | replaced):
             blocked[label] = _cannot_withdraw(label, unknown)
         going, replaced = frozenset(), set()
     while True:
-        leaving = going | replaced
-        stuck = {label: b for label in startable if (b := _port_problem(facts, changes, changes[label], leaving))}
+        leaving = gone | going | replaced
+        stuck = {label: b for label in startable if (b := _port_problem(facts, holders, changes[label], leaving))}
         contenders = {
             label: _need(changes[label])
             for label in startable
@@ -68,11 +73,13 @@ def arrange(
     blocked |= {label: b for label, b in stuck.items() if label not in blocked}
     blocked |= {label: _no_memory(label, admission) for label in admission.refused}
     ready, waiting = _ready(facts, changes, holds, admission, stuck)
+    # A successor that is backing off has its memory reserved, and its predecessor serves until it may start.
+    backing_off = {label: hold for label in replaced if isinstance(hold := holds.get(label), Waiting)}
     return Arrangement(
-        leaving=frozenset(leaving),
+        leaving=frozenset(leaving - backing_off.keys()),
         launchable=ready,
         admitted=admission.admitted,
-        waiting=waiting,
+        waiting=(*waiting, *(backing_off[label] for label in changes if label in backing_off)),
         blocked=tuple(blocked[label] for label in changes if label in blocked),
     )
 
@@ -105,24 +112,23 @@ def _need(change: Change) -> int:
 
 
 def _port_problem(
-    facts: Facts, changes: Mapping[str, Change], change: Change, leaving: frozenset[str] | set[str]
+    facts: Facts, holders: Mapping[int, str], change: Change, leaving: frozenset[str] | set[str]
 ) -> Blocked | None:
     """Why the declared port will not become free by what is planned."""
     port = _port(change.target)
     if change.live is not None and change.live.live and change.live.port == port:
         return None
     subject = server_subject(change.label)
-    for label, other in changes.items():
-        live = other.live
-        if label != change.label and live is not None and live.live and live.port == port:
-            if label in leaving:
-                return None
-            return Blocked(
-                subject=subject,
-                reference="port-in-use",
-                reason=f"port {port} is used by server/{label}, which stays; nothing was stopped for it",
-                hint=f"see: reconciler explain server/{label}",
-            )
+    holder = holders.get(port)
+    if holder in leaving:
+        return None
+    if holder is not None:
+        return Blocked(
+            subject=subject,
+            reference="port-in-use",
+            reason=f"port {port} is used by server/{holder}, which stays; nothing was stopped for it",
+            hint=f"look why server/{holder} stays; it has to go or to move first",
+        )
     if problem := occupied(facts, port):
         return Blocked(
             subject=subject,
@@ -148,25 +154,46 @@ def _ready(
 ) -> tuple[tuple[str, ...], tuple[Waiting, ...]]:
     """Labels that may be launched now, by rank, and what the other admitted ones wait for."""
     claimed = {job.claim.port: job.subject for job in facts.in_flight if job.claim.port is not None}
-    held_by = {s.port: label for label, s in facts.observed.servers.items() if s.live}
+    busy = {job.subject for job in facts.in_flight}
+    held_by = facts.observed.holders()
     ready: list[Target] = []
     waiting: list[Waiting] = []
     for label, change in changes.items():
         target = change.target
         if label in stuck or label not in admission.admitted or change.verdict not in _DOWN or target is None:
             continue
-        port, hold = _port(target), holds.get(label)
-        subject = server_subject(label)
+        port, hold, subject = _port(target), holds.get(label), change.subject
+        if subject in busy:
+            continue
         if isinstance(hold, Waiting):
             waiting.append(hold)
         elif port in held_by:
             waiting.append(_port_wait(label, port, f"server/{held_by[port]} still holds it"))
-        elif port in claimed and claimed[port] != subject:
+        elif port in claimed:
             waiting.append(_port_wait(label, port, f"{claimed[port]} is being started on it"))
+        elif misled := _misled(facts, label, port):
+            waiting.append(misled)
         elif isinstance(facts.observed.listener(port), Absent):
             ready.append(target)
     ready.sort(key=lambda t: rank(t, facts.ledger))
     return tuple(t.label for t in ready), tuple(waiting)
+
+
+def _misled(facts: Facts, label: str, port: int) -> Waiting | None:
+    """Why a server of `label` on `port` could be sent a request that is meant for another label; None: it cannot."""
+    before = label in facts.ledger.launched and facts.ledger.leases.get(label) == port
+    for kind, state in facts.observed.gateways.items():
+        if not isinstance(state, Present) or port not in state.value.may_dispatch:
+            continue
+        named = {r.label for r in state.value.routes if r.upstream is not None and r.upstream.port == port}
+        if others := sorted(named - {label}):
+            why, until = f"{kind} still sends requests for {', '.join(others)} to it", None
+        elif not named and not before:
+            why, until = f"{kind} may still be sending requests for another label to it", state.value.drained_at
+        else:
+            continue
+        return replace(_port_wait(label, port, why), until=until)
+    return None
 
 
 def _port_wait(label: str, port: int, why: str) -> Waiting:

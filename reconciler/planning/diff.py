@@ -23,8 +23,9 @@ NOT_DECLARED: Final = "not-declared"
 def diff(facts: Facts, targets: Mapping[str, Target]) -> dict[str, Change]:
     """label -> change; declared labels by rank first, then what is ours and not declared, by name."""
     changes = {}
+    holders = facts.observed.holders()
     for target in sorted(targets.values(), key=lambda t: rank(t, facts.ledger)):
-        changes[target.label] = _declared(facts, target)
+        changes[target.label] = _declared(facts, target, holders)
     for label in sorted(facts.observed.servers.keys() - targets.keys()):
         live = facts.observed.servers[label]
         verdict, reference, reason = _undeclared(live, "it is no longer declared")
@@ -39,7 +40,7 @@ def diff(facts: Facts, targets: Mapping[str, Target]) -> dict[str, Change]:
     return changes
 
 
-def _declared(facts: Facts, target: Target) -> Change:
+def _declared(facts: Facts, target: Target, holders: Mapping[int, str]) -> Change:
     live = facts.observed.servers.get(target.label)
     because: tuple[str, ...] = ()
     cost: FieldClass | None = None
@@ -56,7 +57,7 @@ def _declared(facts: Facts, target: Target) -> Change:
         cost = spec.heaviest(because) if because else None
         judgement = _ours(facts, target, live, because)
     else:
-        judgement = _not_running(facts, target, live)
+        judgement = _not_running(facts, target, live, holders)
     verdict, reference, reason = judgement
     return Change(
         subject=server_subject(target.label),
@@ -144,14 +145,14 @@ def _short(value: str) -> str:
     return (value[:12] if digest else value) or "none"
 
 
-def _not_running(facts: Facts, target: Target, live: ServerProcess | None) -> _Judgement:
+def _not_running(facts: Facts, target: Target, live: ServerProcess | None, holders: Mapping[int, str]) -> _Judgement:
     if live is not None and live.standing is not Standing.GONE:
         return _undeclared(live, "")
     if suspended(facts, target.label):
         return Verdict.SUSPENDED, "suspended", facts.ledger.suspensions[target.label].reason
     if not target.always:
         return Verdict.ASLEEP, "asleep", "on demand, and nobody asks for it"
-    if target.port is not None and (problem := occupied(facts, target.port)):
+    if target.port is not None and target.port not in holders and (problem := occupied(facts, target.port)):
         return problem
     if live is not None:
         return Verdict.CRASHED, "crashed", live.detail or f"its process {live.pid} is gone"
@@ -159,9 +160,7 @@ def _not_running(facts: Facts, target: Target, live: ServerProcess | None) -> _J
 
 
 def occupied(facts: Facts, port: int) -> _Judgement | None:
-    """Why nothing of ours can listen on `port`, whatever we stop; None where it is free or held by us."""
-    if any(server.port == port and server.live for server in facts.observed.servers.values()):
-        return None
+    """Why nothing of ours can listen on `port`, which none of our servers holds; None where it is free."""
     match facts.observed.listener(port):
         case Absent():
             return None

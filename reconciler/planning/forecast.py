@@ -5,7 +5,7 @@ from typing import Final
 
 from reconciler.model.base import noun
 from reconciler.model.observed import Absent, GatewayState, Health, Listener, Present, ServerProcess, Standing
-from reconciler.model.plan import Action, Plan
+from reconciler.model.plan import Action, Plan, Waiting
 from reconciler.model.view import Facts, View
 
 from .plan import Decision, Planner
@@ -20,6 +20,8 @@ class Step:
 
     facts: Facts
     plan: Plan
+    due: Waiting | None = None
+    """What the forecast had to let time pass for after this tick; None where it did not."""
 
 
 @noun
@@ -61,15 +63,22 @@ def forecast(planner: Planner, facts: Facts) -> Forecast:
     for _ in range(limit):
         decision = planner.decide(facts)
         facts = decision.view.facts
-        steps.append(Step(facts=facts, plan=decision.plan))
+        after = advance(facts, decision)
+        steps.append(Step(facts=facts, plan=decision.plan, due=_due(facts, after, decision.plan)))
         views.append(decision.view)
         if decision.plan.settled:
             return Forecast(steps=tuple(steps), first=views[0], final=views[-1], settled=True)
-        after = advance(facts, decision)
         if after == facts:
             return Forecast(steps=tuple(steps), first=views[0], final=views[-1], settled=False)
         facts = after
     raise NotConvergent(f"no end after {limit} ticks: {[a.subject for a in steps[-1].plan.actions]}")
+
+
+def _due(before: Facts, after: Facts, plan: Plan) -> Waiting | None:
+    """The earliest of what is waited for, where the clock had to move for it."""
+    if after.now == before.now:
+        return None
+    return min((w for w in plan.waiting if w.until is not None), key=lambda w: w.until or 0.0, default=None)
 
 
 def memory_used(facts: Facts) -> int:

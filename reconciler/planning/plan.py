@@ -10,7 +10,7 @@ from reconciler.model.base import noun
 from reconciler.model.change import Change, Verdict
 from reconciler.model.ledger import Ledger
 from reconciler.model.names import gateway_subject, server_subject
-from reconciler.model.observed import Absent, Health, Present, Standing, Unknown
+from reconciler.model.observed import Absent, Health, Present, ServerProcess, Standing, Unknown
 from reconciler.model.plan import Action, Blocked, Plan, Waiting
 from reconciler.model.target import Target
 from reconciler.model.units import seconds
@@ -20,7 +20,7 @@ from . import backoff, memory
 from .arrange import Arrangement, arrange
 from .diff import diff
 from .remember import remember
-from .resolve import resolve
+from .resolve import Resolver
 from .routes import wanted
 
 
@@ -38,11 +38,12 @@ class Planner:
 
     def __init__(self, backends: Mapping[str, Backend], verbs: Sequence[type[Verb]]) -> None:
         self.backends = backends
+        self._resolver = Resolver(backends)
         self.verbs = verbs
 
     def decide(self, facts: Facts, jitter: float = 1.0) -> Decision:
         """The actions whose preconditions hold now. Pure: equal facts and jitter give an equal decision."""
-        targets = resolve(facts, self.backends)
+        targets = self._resolver.resolve(facts)
         changes = diff(facts, targets)
         ledger = remember(facts, targets, changes, jitter)
         view = look(replace(facts, ledger=ledger), targets, changes)
@@ -60,10 +61,11 @@ def look(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, Chan
     limit = budget.value if isinstance(budget, Present) else 0
     holds = {label: h for label, t in targets.items() if (h := backoff.hold(t, facts.ledger, facts.now)) is not None}
     arrangement = arrange(facts, changes, holds, limit)
-    starting = sum(s.standing is Standing.OURS and s.health is Health.STARTING for s in facts.observed.servers.values())
+    launches = {job.subject: job.claim.memory for job in facts.in_flight if job.kind == "launch"}
     visible = {server_subject(label) for label, s in facts.observed.servers.items() if s.live}
-    unseen = [job.claim.memory for job in facts.in_flight if job.kind == "launch" and job.subject not in visible]
-    used = sum(s.memory for s in facts.observed.servers.values() if s.live) + sum(unseen)
+    unseen = sum(claimed for subject, claimed in launches.items() if subject not in visible)
+    used = sum(s.memory for s in facts.observed.servers.values() if s.live) + unseen
+    starting = {c.subject for c in changes.values() if c.live is not None and _on_its_way(facts, c.live)}
     return View(
         facts=facts,
         targets=targets,
@@ -72,7 +74,7 @@ def look(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, Chan
         launchable=arrangement.launchable,
         wanted=wanted(facts, targets, changes, arrangement.leaving),
         headroom=limit - used,
-        launch_slots=facts.host.max_launches - starting - len(unseen),
+        launch_slots=facts.host.max_launches - len(starting | launches.keys()),
         admitted=arrangement.admitted,
         waiting=tuple(_waiting(facts, changes, arrangement)),
         blocked=tuple(_blocked(facts, changes, holds, arrangement, budget)),
@@ -82,13 +84,22 @@ def look(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, Chan
 def _waiting(facts: Facts, changes: Mapping[str, Change], arrangement: Arrangement) -> Iterable[Waiting]:
     yield from arrangement.waiting
     for change in changes.values():
-        if change.verdict is Verdict.STARTING and change.live is not None:
+        live = change.live
+        # Whatever of ours stays gets its route once it is proved, so it is waited for also where it is outdated.
+        stays = change.target is not None and change.target.port is not None and change.label not in arrangement.leaving
+        if live is not None and stays and _on_its_way(facts, live):
             yield Waiting(
                 subject=change.subject,
-                reference=change.reference,
-                reason=change.reason,
-                until=change.live.since + seconds(facts.host.start_timeout),
+                reference="starting",
+                reason="started and not proved yet",
+                until=live.since + seconds(facts.host.start_timeout),
             )
+
+
+def _on_its_way(facts: Facts, live: ServerProcess) -> bool:
+    """Whether it may still become ready; what has missed its deadline takes no launch slot for ever."""
+    starting = live.standing is Standing.OURS and live.health is Health.STARTING
+    return starting and facts.now <= live.since + seconds(facts.host.start_timeout)
 
 
 def _blocked(
@@ -98,13 +109,15 @@ def _blocked(
     arrangement: Arrangement,
     budget: Present[int] | Absent | Unknown,
 ) -> Iterable[Blocked]:
+    busy = {job.subject for job in facts.in_flight}
     for change in changes.values():
         if change.target is not None:
             yield from change.target.problems
         hold = holds.get(change.label)
         if isinstance(hold, Blocked) and change.verdict is not Verdict.MATCHES:
             yield hold
-        if change.verdict is Verdict.UNKNOWN:
+        # A launch under way holds its lock before its process can be proved: that is for time to settle.
+        if change.verdict is Verdict.UNKNOWN and change.subject not in busy:
             yield Blocked(
                 subject=change.subject,
                 reference=change.reference,

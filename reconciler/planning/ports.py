@@ -5,14 +5,14 @@ from collections.abc import Iterable
 from reconciler.model.desired import AUTO_RANGE, DesiredState
 from reconciler.model.ledger import Ledger
 from reconciler.model.names import port_range
-from reconciler.model.observed import Absent, ObservedState
+from reconciler.model.observed import Absent, ObservedState, Present
 
 
 def assign(state: DesiredState, observed: ObservedState, ledger: Ledger) -> dict[str, int | None]:
     """label -> port; None for `port: none`, and for `auto` when the range is exhausted.
 
     A lease is kept as long as the label is declared, also when somebody else has taken its port meanwhile: then
-    a person must know. A new lease avoids ports that are declared, leased, or held by anything at all.
+    a person must know; a run record stands in for a lease that was lost. A new lease avoids ports that are declared, leased, or held by anything at all.
     """
     explicit = {s.port for s in state.models.values() if isinstance(s.port, int)}
     ports: dict[str, int | None] = {}
@@ -27,15 +27,22 @@ def assign(state: DesiredState, observed: ObservedState, ledger: Ledger) -> dict
     if not autos:
         return ports
     candidates = port_range(state.ports[AUTO_RANGE]) if AUTO_RANGE in state.ports else range(0)
+    recorded = {label: process.port for label, process in observed.servers.items()}
+    leases = {label: recorded.get(label, ledger.leases.get(label, -1)) for label in autos}
     held = {p.port for p in observed.servers.values() if p.live}
-    leased = {ledger.leases[label] for label in autos if ledger.leases.get(label, -1) in candidates}
-    taken = explicit | leased | held | _listening(observed, candidates)
+    leased = {lease for lease in leases.values() if lease in candidates}
+    taken = explicit | leased | held | _routed(observed) | _listening(observed, candidates)
     free = iter([port for port in candidates if port not in taken])
     for label in sorted(autos):
-        lease = ledger.leases.get(label)
+        lease = leases[label]
         keeps = lease in candidates and lease not in explicit
         ports[label] = lease if keeps else next(free, None)
     return ports
+
+
+def _routed(observed: ObservedState) -> set[int]:
+    """Ports to which a gateway may still send requests that are meant for somebody else."""
+    return {port for s in observed.gateways.values() if isinstance(s, Present) for port in s.value.may_dispatch}
 
 
 def _listening(observed: ObservedState, ports: Iterable[int]) -> set[int]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from reconciler.model.change import Change, Verdict
 from reconciler.model.ledger import Ledger
+from reconciler.model.observed import Health, ServerProcess, Standing
 from reconciler.model.target import Target
 from reconciler.model.view import Facts
 
@@ -27,7 +28,8 @@ def remember(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, 
         elif target.spec.port == "auto" and target.port is not None:
             leases[label] = target.port
     serving = {label for label, change in changes.items() if change.verdict is Verdict.MATCHES}
-    proved = frozenset(label for label in targets if label in ledger.proved or label in serving)
+    answers = {label for label, change in changes.items() if change.live is not None and _answers(change.live)}
+    proved = frozenset(label for label in targets if label in ledger.proved or label in answers)
     attempts = {
         label: attempt
         for label, attempt in ledger.attempts.items()
@@ -42,4 +44,11 @@ def remember(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, 
     running = {label for label, server in facts.observed.servers.items() if server.live}
     launched = frozenset(label for label in targets if label in ledger.launched or label in running)
     after = replace(ledger, leases=leases, proved=proved, launched=launched, attempts=attempts, suspensions=suspensions)
-    return count_failures(after, changes, facts.now, jitter)
+    # A server that is being stopped or started ends by our hand, not by its own.
+    busy = {job.subject for job in facts.in_flight}
+    idle = {label: change for label, change in changes.items() if change.subject not in busy}
+    return count_failures(after, idle, facts.now, jitter)
+
+
+def _answers(live: ServerProcess) -> bool:
+    return live.standing is Standing.OURS and live.health is Health.SERVING

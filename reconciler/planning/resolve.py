@@ -22,25 +22,61 @@ _NAMED: Final = 3
 """How many missing files a message names."""
 
 
-def resolve(facts: Facts, backends: Backends) -> dict[str, Target]:
-    """label -> target, for every declared model, in the order of the document."""
-    state = facts.desired.state
-    assigned = ports.assign(state, facts.observed, facts.ledger)
-    targets = {}
-    for label, declared in state.models.items():
-        model = _with_defaults(declared, state.defaults)
-        targets[label] = _target(_parts(label, model, assigned[label], facts, backends), facts, backends)
-    return targets
+class Resolver:
+    """Makes targets, and makes none twice while nothing that it rests on has changed.
+
+    A forecast of many models decides many times over the same declarations: without this it would cost the square.
+    """
+
+    def __init__(self, backends: Backends) -> None:
+        self._backends = backends
+        self._made: dict[str, tuple[tuple[object, ...], Target]] = {}
+
+    def resolve(self, facts: Facts) -> dict[str, Target]:
+        """label -> target, for every declared model, in the order of the document."""
+        state = facts.desired.state
+        assigned = ports.assign(state, facts.observed, facts.ledger)
+        targets = {label: self._target(label, model, assigned[label], facts) for label, model in state.models.items()}
+        self._made = {label: self._made[label] for label in targets}
+        return targets
+
+    def _target(self, label: str, declared: ModelSpec, port: int | None, facts: Facts) -> Target:
+        old = _old_port(label, facts)
+        observed, desired = facts.observed, facts.desired
+        grounds: tuple[object, ...] = (
+            declared,
+            observed.artifacts.get(str(launch_reference(declared.source))),
+            observed.artifacts.get(str(launch_reference(declared.draft))) if declared.draft else None,
+            desired.state.defaults,
+            desired.state.ports,
+            desired.templates,
+            desired.provenance,
+            observed.host,
+            facts.host,
+        )
+        made = self._made.get(label)
+        if made is not None and (made[1].port, made[0][-1]) == (port, old) and _same(made[0], grounds):
+            return made[1]
+        model = _with_defaults(declared, desired.state.defaults)
+        target = _target(_parts(label, model, port, facts, self._backends), facts, self._backends)
+        self._made[label] = ((*grounds, old), target)
+        return target
+
+
+def _same(made: tuple[object, ...], grounds: tuple[object, ...]) -> bool:
+    """Whether these are the very same objects; equal ones would do too, and comparing them costs more than it saves."""
+    return all(one is other for one, other in zip(made, grounds, strict=False))
 
 
 def _with_defaults(model: ModelSpec, defaults: Defaults) -> ModelSpec:
     if model.backend and model.context_length and model.max_output_tokens:
         return model
-    filled_in = {f: getattr(model, f) for f in model.__slots__}  # type: ignore[attr-defined]
-    filled_in["backend"] = model.backend or defaults.backend
-    filled_in["context_length"] = model.context_length or defaults.context_length
-    filled_in["max_output_tokens"] = model.max_output_tokens or defaults.max_output_tokens
-    return ModelSpec(**filled_in)
+    return replace(
+        model,
+        backend=model.backend or defaults.backend,
+        context_length=model.context_length or defaults.context_length,
+        max_output_tokens=model.max_output_tokens or defaults.max_output_tokens,
+    )
 
 
 @noun
@@ -178,9 +214,14 @@ def _findings(parts: _Parts, facts: Facts, backends: Backends) -> Iterator[Findi
     yield from _runtime_findings(backend, parts.runtime, facts.observed)
 
 
-def _moved(label: str, model: ModelSpec, port: int, facts: Facts) -> Iterator[Finding]:
+def _old_port(label: str, facts: Facts) -> int | None:
+    """The port that the label has by its live server, else by its lease."""
     live = facts.observed.servers.get(label)
-    old = live.port if live is not None and live.live else facts.ledger.leases.get(label)
+    return live.port if live is not None and live.live else facts.ledger.leases.get(label)
+
+
+def _moved(label: str, model: ModelSpec, port: int, facts: Facts) -> Iterator[Finding]:
+    old = _old_port(label, facts)
     if old is not None and old not in (port, model.moved_from):
         yield Finding(
             reference="port-moved-without-acknowledgement",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from reconciler.model.change import Change
-from reconciler.model.observed import Artifact, Health, Observation, Present, Standing, Unknown
+from reconciler.model.observed import Health, Present, Standing, Unknown
 from reconciler.model.routes import Route, Upstream
 from reconciler.model.target import Target
 from reconciler.model.view import Facts
@@ -43,12 +43,17 @@ def bindings(
     """
     state = facts.observed.gateways.get(kind)
     present = {r.label: r for r in state.value.routes} if isinstance(state, Present) else {}
+    # A launch under way cannot be proved yet, but its label has no server that could have kept a route.
+    launching = {job.subject for job in facts.in_flight if job.kind == "launch"}
     routes = []
     for label, target in targets.items():
         live = changes[label].live
         upstream: Upstream | None = None
-        if facts.observed.blind is not None or (live is not None and live.standing is Standing.UNKNOWN):
-            upstream = present[label].upstream if label in present else None
+        unknown = live is not None and live.standing is Standing.UNKNOWN and changes[label].subject not in launching
+        if facts.observed.blind is not None or unknown:
+            kept = present[label].upstream if label in present else None
+            # A route to another port than the recorded one leads to somebody else, whoever the server is.
+            upstream = kept if kept is not None and (live is None or kept.port == live.port) else None
         elif (
             live is not None
             and target.port is not None
@@ -66,8 +71,11 @@ def exposure(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, 
     """Exposure: a label is listed iff it is declared, its artifact is complete, and it was proved once.
 
     A crash, a sleep or a swap of the artifact changes nothing here, so LiteLLM need not restart for them. While a
-    server serves, its label stays listed also where the next artifact is not there yet or cannot be seen.
+    server serves, its label stays listed also where the next artifact is not there yet or cannot be seen; and what
+    is listed stays so while nobody can say whether its server serves.
     """
+    state = facts.observed.gateways.get("litellm")
+    listed = {r.label for r in state.value.routes} if isinstance(state, Present) else set[str]()
     routes = []
     for label, target in targets.items():
         if target.port is None:
@@ -75,16 +83,11 @@ def exposure(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, 
         live = changes[label].live
         serving = live is not None and live.standing is Standing.OURS and live.health is Health.SERVING
         complete = isinstance(target.artifact, Present) and target.artifact.value.complete
-        if serving or (label in facts.ledger.proved and (complete or _listed(facts, label, target.artifact))):
+        unseen = facts.observed.blind is not None or (live is not None and live.standing is Standing.UNKNOWN)
+        kept = label in listed and isinstance(target.artifact, Unknown)
+        if serving or (label in listed and unseen) or (label in facts.ledger.proved and (complete or kept)):
             routes.append(_route(target, None))
     return tuple(sorted(routes, key=lambda r: r.label))
-
-
-def _listed(facts: Facts, label: str, artifact: Observation[Artifact]) -> bool:
-    """Whether LiteLLM lists the label and its artifact cannot be seen: unknown is no reason to unlist it."""
-    state = facts.observed.gateways.get("litellm")
-    known = isinstance(state, Present) and any(r.label == label for r in state.value.routes)
-    return known and isinstance(artifact, Unknown)
 
 
 def _route(target: Target, upstream: Upstream | None) -> Route:

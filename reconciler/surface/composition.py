@@ -1,16 +1,20 @@
 """What the command line needs to have been put together for it; `wiring` does that."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol
+from __future__ import annotations
 
-from reconciler.model.bundle import Bundle
-from reconciler.model.desired import Desired
-from reconciler.model.host import HostFile
-from reconciler.model.problem import Problem
-from reconciler.planning.plan import Planner
-from reconciler.ports.host import Host
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:  # --help knows this module and needs none of these
+    from pathlib import Path
+
+    from reconciler.model.bundle import Bundle
+    from reconciler.model.desired import Desired
+    from reconciler.model.host import HostFile
+    from reconciler.model.problem import Problem
+    from reconciler.planning.plan import Planner
+    from reconciler.ports.host import Host
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,4 +58,9 @@ class Composition(Protocol):
         ...
 
 
-Compose = Callable[[Settings], Composition]
+class Compose(Protocol):
+    """Puts a composition together."""
+
+    def __call__(self, settings: Settings, /) -> Composition:
+        """The composition for one command."""
+        ...

@@ -36,7 +36,8 @@ from reconciler.model.units import size
 from reconciler.model.view import Facts
 from reconciler.planning.forecast import Forecast, forecast
 from reconciler.planning.plan import Planner
-from reconciler.planning.resolve import resolve
+from reconciler.planning.resolve import Resolver
+from reconciler.planning.routes import exposure
 from reconciler.planning.spec import spec_hash
 from reconciler.surface.render.plan import as_text, document
 
@@ -76,7 +77,9 @@ class Story:
         desired = self.desired(host)
         planner = _planner()
         empty = _observed(told, desired, {}, {})
-        targets = resolve(Facts(desired=desired, observed=empty, ledger=EMPTY, host=host, now=NOW), planner.backends)
+        targets = Resolver(planner.backends).resolve(
+            Facts(desired=desired, observed=empty, ledger=EMPTY, host=host, now=NOW)
+        )
         servers = {label: _server(label, entry or {}, targets) for label, entry in told.get("servers", {}).items()}
         gateways = {kind: _gateway(entry, servers, targets) for kind, entry in told.get("gateways", {}).items()}
         return Facts(
@@ -168,7 +171,9 @@ def _server(label: str, told: Mapping[str, Any], targets: Mapping[str, Target]) 
     """A record as the declared model would have left it, but for what the story says is different."""
     target = targets.get(label)
     known = isinstance(target.artifact, Present) if target is not None else False
-    identity = target.artifact.value.identity if target is not None and isinstance(target.artifact, Present) else "c0ffee"
+    identity = (
+        target.artifact.value.identity if target is not None and isinstance(target.artifact, Present) else "c0ffee"
+    )
     fields = {**(target.fields if target is not None else {}), **told.get("fields", {})}
     port = told.get("port", target.port if target is not None else None)
     if port is None:
@@ -201,9 +206,9 @@ def _gateway(
         return Unknown(reason=told["unknown"])
     routes = []
     for label in told.get("routes", []):
-        routes.append(_route(label, targets.get(label), servers.get(label)))
-    for label in told.get("listed", []):
-        routes.append(_route(label, targets.get(label), None))
+        route = _route(label, targets.get(label), servers.get(label))
+        routes.append(replace(route, **told.get("written", {}).get(label, {})))
+    routes += [_route(label, targets.get(label), None) for label in told.get("listed", [])]
     routes.sort(key=lambda route: route.label)
     ports = {route.upstream.port for route in routes if route.upstream is not None} | set(told.get("draining", []))
     return Present(value=GatewayState(routes=tuple(routes), may_dispatch=frozenset(ports)))
@@ -269,7 +274,11 @@ def _routes(outcome: Forecast) -> str:
                     lines += _lines(getattr(action, "routes", ()))
         lines.append(f"{kind}, wanted at the end:")
         lines += _lines(outcome.final.wanted[kind])
-    return "\n".join(lines) + "\n" if lines else "no gateway\n"
+    for name, view in (("before", outcome.first), ("at the end", outcome.final)):
+        changes = {change.label: change for change in view.changes}
+        exposed = [route.label for route in exposure(view.facts, view.targets, changes)]
+        lines.append(f"exposure {name}: {', '.join(exposed) or 'no label'}")
+    return "\n".join(lines) + "\n"
 
 
 def _lines(routes: tuple[Route, ...]) -> list[str]:

@@ -23,7 +23,7 @@ from reconciler.model.observed import (
 from reconciler.model.routes import Route, Upstream
 from reconciler.model.target import Target
 from reconciler.model.view import Facts
-from reconciler.planning import resolve
+from reconciler.planning.resolve import Resolver
 from reconciler.planning.spec import spec_hash
 from reconciler.plugins import installed_backends
 from tests.world.drive import Edit, Scenario, facts
@@ -36,7 +36,9 @@ from .documents import EXPERIMENTAL, LABELS, REPOS, TEAM, desired_states, host_f
 GIB: Final = 2**30
 STRANGERS: Final = ("old-one", "old-two")
 """Labels that no desired state declares."""
-EIGHTHS: Final = st.sampled_from([0.125, 0.25, 0.5, 1.0, 2.5, 7.0, 20.0])
+SECONDS: Final = st.sampled_from([0.125, 0.25, 0.5, 1.0, 2.5, 7.0, 20.0])
+PARTS: Final = st.sampled_from([0.125, 0.25, 0.5, 1.0, 2.5, 7.0])
+"""Of a request; four of them end before its deadline."""
 
 
 @st.composite
@@ -94,7 +96,7 @@ def records(draw: st.DrawFn, target: Target | None, label: str, kind: str, port:
     server = Server(
         pid=8000 + port,
         since=since,
-        ready_at=EPOCH + draw(EIGHTHS) if kind in ("starting", "orphan") else since,
+        ready_at=EPOCH + draw(SECONDS) if kind in ("starting", "orphan") else since,
         wedged_at=since + 1 if kind == "zombie" else inf,
         dies_at=since + 2 if kind == "dead" else inf,
     )
@@ -135,7 +137,7 @@ def ledgers(draw: st.DrawFn, targets: Mapping[str, Target], found: Mapping[str, 
     for label, target in targets.items():
         match draw(weighted(nothing=12, tried=1, held=1, permanent=1, suspended=1, earlier_spec=1)):
             case "tried":
-                attempts[label] = _attempt(target.spec_hash, draw(st.sampled_from([1, 3])), draw(EIGHTHS))
+                attempts[label] = _attempt(target.spec_hash, draw(st.sampled_from([1, 3])), draw(SECONDS))
             case "held":
                 attempts[label] = _attempt(target.spec_hash, 5, 0)
             case "permanent":
@@ -150,7 +152,7 @@ def ledgers(draw: st.DrawFn, targets: Mapping[str, Target], found: Mapping[str, 
     for label, target in targets.items():
         if target.port is not None and label not in leases and draw(st.booleans()):
             leases[label] = target.port
-    serving = {label for label, r in found.items() if r.standing(EPOCH) is Standing.OURS}
+    serving = {label for label, r in found.items() if r.live(EPOCH)}
     return Ledger(
         attempts=attempts,
         suspensions=suspensions,
@@ -173,10 +175,15 @@ def _attempt(digest: str, count: int, wait: float) -> Attempt:
 
 
 @st.composite
-def gateway_files(draw: st.DrawFn, desired: Desired, found: Mapping[str, Record]) -> dict[str, Gateway]:
+def gateway_files(
+    draw: st.DrawFn, desired: Desired, found: Mapping[str, Record], ledger: Ledger
+) -> dict[str, Gateway]:
     """The files of the gateways that the host names: right, stale, empty, missing or unreadable."""
     declared = desired.state.gateways
     kinds = [k for k, spec in (("front", declared.front), ("litellm", declared.litellm)) if spec is not None]
+    used = {r.process.port for r in found.values()} | set(ledger.leases.values())
+    # A route to a port that somebody else has had would be of a gateway that we have not written.
+    spare = [port for port in (*TEAM, *EXPERIMENTAL, 8107) if port not in used]
     named = [k for k in kinds if draw(often(True, 12))] + (["litellm"] if "litellm" not in kinds and draw(often(False, 8)) else [])
     exposed = declared.front is not None and declared.litellm is not None and declared.litellm.mode != "direct"
     result = {}
@@ -184,11 +191,11 @@ def gateway_files(draw: st.DrawFn, desired: Desired, found: Mapping[str, Record]
         routes = tuple(draw(_routes(desired, found, upstreams=not (kind == "litellm" and exposed))))
         state = draw(weighted(file=9, none=1, sealed=1))
         drains = draw(often(False, 5))
-        stale = Binding(label=draw(st.sampled_from([*LABELS, *STRANGERS])), port=draw(st.sampled_from(TEAM)))
+        stale = Binding(label=draw(st.sampled_from([*LABELS, *STRANGERS])), port=draw(st.sampled_from(spare)))
         result[kind] = Gateway(
             routes=None if state == "none" else routes,
             drain=draw(st.sampled_from([0.0, 10.0, 1.0])),
-            draining={stale: EPOCH + draw(EIGHTHS)} if drains and state != "none" else {},
+            draining={stale: EPOCH + draw(SECONDS)} if drains and state != "none" else {},
             tells=draw(st.booleans()),
             unreadable="permission denied" if state == "sealed" else "",
         )
@@ -223,7 +230,7 @@ def _routes(draw: st.DrawFn, desired: Desired, found: Mapping[str, Record], upst
 
 def _targets(desired: Desired, host_file: HostFile, truth: Truth) -> Mapping[str, Target]:
     seen: Facts = facts(Scenario(desired=desired, host_file=host_file, truth=truth))
-    return resolve.resolve(seen, installed_backends())
+    return Resolver(installed_backends()).resolve(seen)
 
 
 def _moved(spec: ModelSpec, record: Record | None) -> ModelSpec:
@@ -251,15 +258,16 @@ def scenarios(draw: st.DrawFn, least: int = 0, most: int = 6) -> Scenario:
     taken = {r.process.port for r in found.values() if r.live(EPOCH)}
     spare = [port for port in (*TEAM, *EXPERIMENTAL) if port not in taken]
     strangers = [port for port in spare if draw(often(False, 10))]
+    ledger = draw(ledgers(targets, found))
     truth = replace(
         truth,
         records=found,
         foreign={p: Listener(port=p, pid=draw(st.sampled_from([4711, None])), command=None) for p in strangers},
         unseen={port for port in spare if draw(often(False, 16))},
-        gateways=draw(gateway_files(desired, found)),
+        gateways=draw(gateway_files(desired, found, ledger)),
         memory_total=draw(st.sampled_from([Present(value=2**40)] * 8 + [Present(value=12 * GIB), Unknown(reason="?")])),
         blind="permission denied" if draw(often(False, 25)) else "",
-        ledger=draw(ledgers(targets, found)),
+        ledger=ledger,
     )
     return Scenario(desired=desired, host_file=host_file, truth=truth, script=draw(luck()))
 
@@ -268,8 +276,8 @@ def scenarios(draw: st.DrawFn, least: int = 0, most: int = 6) -> Scenario:
 def luck(draw: st.DrawFn) -> Script:
     """How long things take."""
     return Script(
-        durations=tuple(draw(st.lists(EIGHTHS, min_size=1, max_size=7))),
-        starts=tuple(draw(st.lists(EIGHTHS, min_size=1, max_size=4))),
+        durations=tuple(draw(st.lists(PARTS, min_size=1, max_size=7))),
+        starts=tuple(draw(st.lists(SECONDS, min_size=1, max_size=4))),
         jitters=tuple(draw(st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.9375]), min_size=1, max_size=3))),
         hints=draw(often(True, 5)),
     )
@@ -297,7 +305,7 @@ def troubled(draw: st.DrawFn, scenario: Scenario) -> Scenario:
         )
         events.append(event)
         if event.does in BACK:
-            events.append(replace(event, after=event.after + draw(EIGHTHS), does=BACK[event.does]))
+            events.append(replace(event, after=event.after + draw(SECONDS), does=BACK[event.does]))
     return replace(scenario, script=replace(scenario.script, events=tuple(events)))
 
 
@@ -307,6 +315,6 @@ def edited(draw: st.DrawFn, scenario: Scenario) -> Scenario:
     state = scenario.desired.state
     kept = {label: spec for label, spec in state.models.items() if draw(st.booleans())}
     less = replace(scenario.desired, state=replace(state, models=kept), revision="worktree:1")
-    first = draw(EIGHTHS)
-    edits = (Edit(after=first, desired=less), Edit(after=first + draw(EIGHTHS), desired=scenario.desired))
+    first = draw(SECONDS)
+    edits = (Edit(after=first, desired=less), Edit(after=first + draw(SECONDS), desired=scenario.desired))
     return replace(scenario, edits=edits[: draw(st.sampled_from([2, 1]))])

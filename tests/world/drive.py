@@ -8,7 +8,7 @@ from reconciler.engine.loop import Ending, Engine
 from reconciler.model.desired import Desired
 from reconciler.model.host import HostFile
 from reconciler.model.names import Subject
-from reconciler.model.observed import ObservedState
+from reconciler.model.observed import Health, ObservedState, Present
 from reconciler.model.plan import Plan
 from reconciler.model.view import Facts
 from reconciler.observing.observe import observe
@@ -16,6 +16,7 @@ from reconciler.planning.forecast import Forecast, forecast
 from reconciler.planning.plan import Decision, Planner
 from reconciler.plugins import installed_backends, installed_verbs
 
+from .describe import describe
 from .rules import Violated
 from .script import Script
 from .truth import Truth
@@ -34,7 +35,7 @@ class Edit:
     desired: Desired
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Scenario:
     """Everything that a run depends on; two runs of one scenario are the same run."""
 
@@ -43,6 +44,9 @@ class Scenario:
     truth: Truth
     script: Script = Script()
     edits: tuple[Edit, ...] = ()
+
+    def __repr__(self) -> str:
+        return describe(self)
 
     def world(self) -> World:
         """A fresh world, as the scenario begins."""
@@ -146,12 +150,16 @@ Outcome = tuple[Mapping[str, tuple[object, ...]], Mapping[str, object]]
 
 
 def outcome(observed: ObservedState) -> Outcome:
-    """What is left in the end, without what no plan decides (pids and times)."""
+    """What is left in the end, without what no plan decides: pids, times, and drains that nobody waits for.
+
+    A server that is to go and cannot be stopped may still be starting when everything else has settled.
+    """
     servers = {
-        label: (s.port, s.standing, s.health, s.spec_hash, s.artifact, s.served_name, s.memory)
+        label: (s.port, s.standing, s.health is Health.ZOMBIE, s.spec_hash, s.artifact, s.served_name, s.memory)
         for label, s in observed.servers.items()
     }
-    return servers, dict(observed.gateways)
+    gateways = {k: g.value.routes if isinstance(g, Present) else g for k, g in observed.gateways.items()}
+    return servers, gateways
 
 
 def look(scenario: Scenario, world: World) -> ObservedState:

@@ -242,6 +242,7 @@ class _Processes(_Port):
     async def launch(self, order: LaunchOrder) -> None:
         world = self._world
         rules.before_launch(world, order)
+        unseen = frozenset(kind for kind, gateway in world.truth.gateways.items() if gateway.unreadable)
         records = world.truth.records
         async with world.request("launch", server_subject(order.label)) as work:
             with self._launching(order):
@@ -252,7 +253,7 @@ class _Processes(_Port):
                 if order.port in world.truth.foreign:
                     del records[order.label]
                     raise ActionError("port-occupied", f"somebody took port {order.port} meanwhile")
-                rules.at_spawn(world, order)
+                rules.at_spawn(world, order, unseen)
                 record.server = world.start(order)
                 await work.half()
                 record.complete = True

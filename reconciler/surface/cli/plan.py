@@ -48,7 +48,8 @@ def command(
     desired, warnings = composition.desired()
     host, planner = composition.host, composition.planner
     facts = survey(host, desired, composition.host_file, host.state.ledger(), planner.backends)
-    plan = render.document(forecast(planner, facts), composition.file)
+    kept = bool(files) or "json" in formats
+    plan = render.document(forecast(planner, facts), composition.file, facts=kept)
     for warning in warnings:
         click.echo(printable(warning.located(composition.file)), err=True)
     _print(plan, formats[0] if formats else "table", full)

@@ -13,9 +13,10 @@ from reconciler.model.document import (
     PlanDocument,
     ReasonEntry,
     SubjectEntry,
+    WaitEntry,
 )
 from reconciler.model.observed import Present
-from reconciler.model.plan import Action
+from reconciler.model.plan import Action, Waiting
 from reconciler.model.problem import ExitCode, worst
 from reconciler.model.units import human
 from reconciler.planning import memory
@@ -28,17 +29,15 @@ from .text import count, printable
 _SYMBOLS = {"launch": "+", "stop": "-", "publish": "»", "adopt": "~", "forget": "-"}
 
 
-def document(forecast: Forecast, file: str) -> PlanDocument:
-    """Everything that the forecast says, as data."""
+def document(forecast: Forecast, file: str, *, facts: bool = False) -> PlanDocument:
+    """Everything that the forecast says, as data; `facts` adds the digests that tell whether it has become stale."""
     first = forecast.first
     budget = memory.budget(first.facts.host, first.facts.observed.host)
     statuses = {entry.label: entry for entry in status(first, forecast.steps[0].plan)}
     changes = {change.label: change for change in first.changes}
-    actions = tuple(
-        _action(number, action, changes)
-        for number, step in enumerate((s for s in forecast.steps if s.plan.actions), 1)
-        for action in step.plan.actions
-    )
+    steps = list(enumerate((s for s in forecast.steps if s.plan.actions or s.due is not None), 1))
+    actions = tuple(_action(number, action, changes) for number, step in steps for action in step.plan.actions)
+    waits = tuple(_wait(number, step.due, step.facts.now) for number, step in steps if step.due is not None)
     blocked = tuple(_reason(b.subject, b.reference, b.reason, b.hint) for b in forecast.end.blocked)
     waiting = tuple(_reason(w.subject, w.reference, w.reason) for w in forecast.end.waiting)
     subjects = tuple(
@@ -60,6 +59,7 @@ def document(forecast: Forecast, file: str) -> PlanDocument:
         revision=first.facts.desired.revision,
         exit_code=exit_code(forecast),
         actions=actions,
+        waits=waits,
         waiting=waiting,
         blocked=blocked,
         subjects=subjects,
@@ -70,7 +70,7 @@ def document(forecast: Forecast, file: str) -> PlanDocument:
             budget=budget.value if isinstance(budget, Present) else None,
         ),
         counts=_counts(actions, waiting, blocked, subjects),
-        facts=fingerprint(first.facts),
+        facts=fingerprint(first.facts) if facts else {},
     )
 
 
@@ -102,6 +102,16 @@ def _action(step: int, action: Action, changes: dict[str, Change]) -> ActionEntr
         memory_bytes=order.memory if order is not None else process.memory if process is not None else None,
         argv=order.argv if order is not None else (),
         provenance=change.target.provenance if change is not None and change.target is not None else None,
+    )
+
+
+def _wait(step: int, due: Waiting, now: float) -> WaitEntry:
+    return WaitEntry(
+        step=step,
+        subject=due.subject,
+        reference=due.reference,
+        reason=due.reason,
+        seconds=round((due.until or now) - now, 3),
     )
 
 
@@ -146,7 +156,7 @@ def as_lines(plan: PlanDocument) -> Iterator[dict[str, Any]]:
 def as_text(plan: PlanDocument, *, full: bool = False) -> str:
     """The plan for people; readable without colour, the order of the lines is the order of the actions."""
     lines = [f"Plan for {plan.file} at {plan.revision}", ""]
-    lines += _action_lines(plan.actions, full)
+    lines += _step_lines(plan, full)
     if not plan.actions:
         lines.append("  Nothing to do.")
     for title, entries in (("Waiting", plan.waiting), ("Blocked", plan.blocked)):
@@ -164,10 +174,15 @@ def _quiet(subject: SubjectEntry, plan: PlanDocument) -> bool:
     return subject.subject not in said
 
 
-def _action_lines(actions: tuple[ActionEntry, ...], full: bool) -> Iterator[str]:
-    width = max((len(a.subject) for a in actions), default=0)
-    digits = len(str(actions[-1].step)) if actions else 1
-    for action in actions:
+def _step_lines(plan: PlanDocument, full: bool) -> Iterator[str]:
+    steps: list[ActionEntry | WaitEntry] = sorted((*plan.actions, *plan.waits), key=lambda entry: entry.step)
+    width = max((len(entry.subject) for entry in steps), default=0)
+    digits = len(str(steps[-1].step)) if steps else 1
+    for action in steps:
+        if isinstance(action, WaitEntry):
+            head = f"  {action.step:>{digits}}  . wait    {action.subject:<{width}}"
+            yield f"{head}  {action.seconds:.0f} s: {action.reason}"
+            continue
         details = [f"port {action.port}"] if action.port is not None else []
         if action.kind == "launch" and action.memory_bytes is not None:
             details.append(human(action.memory_bytes))

@@ -1,0 +1,1 @@
+"""The real adapters on real files, sockets and processes; what they share is in `conftest`."""

@@ -1,0 +1,328 @@
+"""What must hold of a scenario, one function for each property; the property tests and the seeded bugs share them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from reconciler.actions.launch import Launch
+from reconciler.actions.publish import Publish
+from reconciler.actions.stop import Stop
+from reconciler.model.change import Change, Verdict
+from reconciler.model.desired import Desired, ModelSpec
+from reconciler.model.names import Subject, gateway_subject, server_subject
+from reconciler.model.observed import Listener, ObservedState, Present, Standing, Unknown
+from reconciler.model.plan import Plan
+from reconciler.model.routes import Route
+from reconciler.model.view import Facts
+from reconciler.planning import backoff
+from reconciler.planning.forecast import Forecast, memory_used
+from reconciler.planning.plan import Decision
+from tests.world import rules
+from tests.world.drive import Run, Scenario, apply, facts, foretell, look, outcome, planner, steps_by_subject
+from tests.world.world import World
+
+UNSEEN = Unknown(reason="permission denied")
+
+
+def settles(scenario: Scenario) -> Run:
+    """The engine comes to rest, and no rule of the world was broken on the way."""
+    run = apply(scenario)
+    assert run.ending.settled, f"still {run.plan.actions} {run.plan.waiting}"
+    return run
+
+
+def forecast_settles(scenario: Scenario) -> Forecast:
+    """Nothing waits for what neither an action nor time brings about."""
+    predicted = foretell(scenario)
+    assert predicted.settled, f"waits for ever: {predicted.end.waiting}"
+    return predicted
+
+
+def second_apply_does_nothing(run: Run) -> None:
+    """No request and no write, also not of the ledger."""
+    world, writes, requests = run.world, run.world.writes, len(run.world.requests)
+    again = apply(Scenario(desired=run.decisions[-1].view.facts.desired, host_file=world.host_file, truth=world.truth), world)
+    assert again.ending.settled
+    assert world.requests[requests:] == []
+    assert world.writes == writes, "something was written although nothing was to be done"
+
+
+def forecast_is_what_happens(predicted: Forecast, run: Run, scenario: Scenario) -> None:
+    """The same actions, in the same order for each subject, into the same world, and the same is remembered."""
+    foreseen = steps_by_subject([(action.kind, action.subject) for action in predicted.actions])
+    done = steps_by_subject([(request.kind, request.subject) for request in run.world.requests])
+    assert done == foreseen
+    assert outcome(look(scenario, run.world)) == outcome(predicted.final.facts.observed)
+    said = [(b.subject, b.reference) for b in predicted.end.blocked]
+    assert [(b.subject, b.reference) for b in run.plan.blocked] == said
+    before, after = predicted.final.facts.ledger, run.world.ledger
+    assert (after.launched, dict(after.leases)) == (before.launched, dict(before.leases))
+    idle = {c.label for c in predicted.final.changes if c.verdict is not Verdict.MATCHES}
+    counts = [{k: a.count for k, a in ledger.attempts.items() if k in idle} for ledger in (before, after)]
+    assert counts[0] == counts[1], "a failure was counted that nobody foresaw"
+    # A server that is on its way out may or may not answer before it ends.
+    assert after.proved - idle == before.proved - idle
+
+
+def forecast_fits_in_memory(predicted: Forecast, scenario: Scenario) -> None:
+    """No tick of a forecast needs more than the budget, unless it began with more."""
+    limit = rules.budget(scenario.world())
+    used = [memory_used(step.facts) for step in predicted.steps]
+    for before, after in zip(used, used[1:], strict=False):
+        assert after <= before or (limit is not None and after <= limit), f"{before} -> {after} of {limit}"
+
+
+def unserved_is_explained(decision: Decision) -> None:
+    """At rest, every subject is as it should be, or a person is told why not."""
+    said = {blocked.subject for blocked in decision.plan.blocked}
+    prune = decision.view.facts.desired.state.policy.prune
+    for change in decision.view.changes:
+        if not _at_rest(change, prune):
+            assert change.subject in said, f"nobody says why {change.label} is {change.verdict}"
+
+
+def _at_rest(change: Change, prune: bool) -> bool:
+    live = change.live is not None and change.live.live
+    match change.verdict:
+        case Verdict.MATCHES | Verdict.ASLEEP | Verdict.CACHED:
+            return True
+        case Verdict.SUSPENDED:
+            return not live
+        case Verdict.EXTRANEOUS:
+            return not prune and change.target is None
+        case _:
+            return False
+
+
+def old_stays_until_its_successor_can_start(run: Run) -> None:
+    """Whoever is stopped to be replaced could be replaced, and was."""
+    replaced: set[Subject] = set()
+    for decision in run.decisions:
+        changes = {change.subject: change for change in decision.view.changes}
+        for action in decision.plan.actions:
+            change = changes.get(action.subject)
+            if isinstance(action, Launch):
+                replaced.discard(action.subject)
+            if not isinstance(action, Stop) or change is None or change.verdict is not Verdict.OUTDATED:
+                continue
+            target, ledger = change.target, decision.view.facts.ledger
+            assert target is not None
+            assert target.order is not None, f"{change.label} was stopped and cannot be started: {target.problems}"
+            held = backoff.hold(target, ledger, decision.view.facts.now)
+            assert held is None, f"{change.label} was stopped and is held back: {held}"
+            if target.always:
+                replaced.add(action.subject)
+    assert not replaced, f"stopped to be replaced, and not replaced: {replaced}"
+
+
+def prune_off_stops_no_stranger(run: Run) -> None:
+    """With prune off, what is not declared is left alone."""
+    for decision in run.decisions:
+        state = decision.view.facts.desired.state
+        stopped = {action.process.label for action in decision.plan.actions if isinstance(action, Stop)}
+        assert state.policy.prune or stopped <= state.models.keys()
+
+
+def unacknowledged_ports_stay(run: Run, scenario: Scenario) -> None:
+    """A server that runs changes its explicit port only where `moved_from` says so."""
+    for request in run.world.requests:
+        label = request.subject.removeprefix("server/")
+        record, spec = scenario.truth.records.get(label), scenario.desired.state.models.get(label)
+        if request.kind != "stop" or record is None or spec is None or not isinstance(spec.port, int):
+            continue
+        health = record.look(scenario.world().now, False).health
+        suspended = label in scenario.truth.ledger.suspensions
+        if health.value != "zombie" and not suspended:
+            assert record.process.port in (spec.port, spec.moved_from), f"{label} was moved to {spec.port}"
+
+
+# --------------------------------------------------------------------------------------------------- the same, said again
+
+
+def permuted(desired: Desired) -> Desired:
+    """The same document with its keys and aliases in another order."""
+    models = {
+        label: replace(spec, aliases=spec.aliases[::-1], options=dict(reversed(list(spec.options.items()))))
+        for label, spec in reversed(list(desired.state.models.items()))
+    }
+    ports = dict(reversed(list(desired.state.ports.items())))
+    return replace(desired, state=replace(desired.state, models=models, ports=ports))
+
+
+def spelled_out(desired: Desired) -> Desired:
+    """The same document with its defaults written down."""
+
+    def spell(spec: ModelSpec) -> ModelSpec:
+        source = replace(spec.source, revision=spec.source.revision or "main")
+        options = {"decode_concurrency": 2, **spec.options}
+        return replace(spec, source=source, options=options, backend=spec.backend or desired.state.defaults.backend)
+
+    models = {label: spell(spec) for label, spec in desired.state.models.items()}
+    return replace(desired, state=replace(desired.state, models=models))
+
+
+def order_and_spelling_plan_the_same(scenario: Scenario) -> None:
+    """Neither the order of keys nor a default that is written down changes anything."""
+    seen = facts(scenario, desired=scenario.desired)
+    plan = planner().decide(seen).plan
+    assert planner().decide(seen).plan == plan, "the same facts gave another plan"
+    for rewritten in (permuted(scenario.desired), spelled_out(scenario.desired)):
+        assert planner().decide(replace(seen, desired=rewritten)).plan == plan
+
+
+def gateway_fields_touch_no_server(run: Run) -> None:
+    """What is declared for gateways and for the planner alone never costs a running server."""
+    seen = run.decisions[-1].view.facts
+    matching = {c.subject for c in run.decisions[-1].view.changes if c.verdict is Verdict.MATCHES}
+    models = {
+        label: replace(spec, context_length=12_345, max_output_tokens=99, aliases=(), priority=7, request_params={"a": 1})
+        for label, spec in seen.desired.state.models.items()
+    }
+    state = replace(seen.desired.state, models=models)
+    plan = planner().decide(replace(seen, desired=replace(seen.desired, state=state))).plan
+    assert matching.isdisjoint(action.subject for action in plan.actions)
+
+
+# ------------------------------------------------------------------------------------------------- unknown is not absent
+
+
+def destroyed(plan: Plan) -> set[tuple[str, ...]]:
+    """Everything that a plan takes away or takes over."""
+    found: set[tuple[str, ...]] = set()
+    for action in plan.actions:
+        if isinstance(action, Publish):
+            kept, routed = {r.label for r in action.routes}, _routed(action.routes)
+            listed = {r.label for r in action.before if r.upstream is None}
+            found |= {("unlist", action.gateway, label) for label in listed - kept}
+            found |= {("withdraw", action.gateway, *way) for way in _routed(action.before) - routed}
+        elif not isinstance(action, Launch):
+            found.add((action.kind, action.subject))
+    return found
+
+
+def _routed(routes: tuple[Route, ...]) -> set[tuple[str, str]]:
+    return {(r.label, str(r.upstream.port)) for r in routes if r.upstream is not None}
+
+
+def masked(seen: Facts) -> Iterator[tuple[str, Facts]]:
+    """The same facts, each time with one more question unanswered."""
+    observed = seen.observed
+
+    def but(**changed: object) -> Facts:
+        return replace(seen, observed=replace(observed, **changed))  # type: ignore[arg-type]
+
+    yield "run records", but(servers={}, blind="permission denied")
+    yield "memory", but(host=replace(observed.host, memory_total=UNSEEN))
+    yield "runtimes", but(host=replace(observed.host, runtimes=dict.fromkeys(observed.host.runtimes, UNSEEN)))
+    for port in observed.listeners:
+        yield f"port {port}", but(listeners={**observed.listeners, port: UNSEEN})
+    for reference in observed.artifacts:
+        yield reference, but(artifacts={**observed.artifacts, reference: UNSEEN})
+    for kind in observed.gateways:
+        yield f"gateway {kind}", but(gateways={**observed.gateways, kind: UNSEEN})
+    for label, process in observed.servers.items():
+        doubted = replace(process, standing=Standing.UNKNOWN, detail="its token contradicts its record")
+        yield f"server {label}", but(servers={**observed.servers, label: doubted})
+
+
+def unknown_destroys_nothing(scenario: Scenario) -> None:
+    """An unanswered question takes actions away and never adds one that destroys or claims."""
+    # Memory is left out of it: a server that cannot be replaced leaves room in which another one can be.
+    host_file = replace(scenario.host_file, memory=replace(scenario.host_file.memory, budget="4TiB"))
+    seen = facts(replace(scenario, host_file=host_file), desired=scenario.desired)
+    allowed = destroyed(planner().decide(seen).plan)
+    for what, doubtful in masked(seen):
+        more = destroyed(planner().decide(doubtful).plan) - allowed
+        assert not more, f"{what} could not be seen, and for that: {more}"
+
+
+def unknown_port_is_not_free(scenario: Scenario) -> None:
+    """Nothing is launched on a port of which nobody can say whether it is free, nor where somebody listens."""
+    seen = facts(scenario, desired=scenario.desired)
+    for state in (UNSEEN, Present(value=Listener(port=1, pid=4711))):
+        free = {port for port, was in seen.observed.listeners.items() if not isinstance(was, Present)}
+        listeners = {port: state if port in free else was for port, was in seen.observed.listeners.items()}
+        plan = planner().decide(replace(seen, observed=replace(seen.observed, listeners=listeners))).plan
+        ports = {action.order.port for action in plan.actions if isinstance(action, Launch)}
+        assert ports.isdisjoint(free)
+
+
+# ---------------------------------------------------------------------------------------------------------------- gateways
+
+
+def exposed(scenario: Scenario) -> bool:
+    """Whether LiteLLM lists labels and goes through the front door."""
+    gateways = scenario.desired.state.gateways
+    return gateways.litellm is not None and gateways.front is not None and gateways.litellm.mode != "direct"
+
+
+def exposure_is_stable(scenario: Scenario, run: Run) -> None:
+    """A label that is declared, complete and proved is listed, and what is listed so is never taken off again."""
+    if not exposed(scenario):
+        return
+    before = listed(scenario.world())
+    for decision in run.decisions:
+        view = decision.view
+        should = {
+            label
+            for label, target in view.targets.items()
+            if target.port is not None
+            and isinstance(target.artifact, Present)
+            and target.artifact.value.complete
+            and label in view.facts.ledger.proved
+        }
+        told = {r.label for r in view.wanted["litellm"]}
+        assert should <= told, f"not listed: {should - told}"
+        assert all(r.upstream is None for r in view.wanted["litellm"])
+    proved = run.decisions[0].view.facts.ledger.proved
+    assert before is None or _stayed(run, before & proved), "a label was taken off the list and put back"
+
+
+def listed(world: World) -> set[str] | None:
+    """The labels in LiteLLM's file; None where there is none."""
+    gateway = world.truth.gateways.get("litellm")
+    return {r.label for r in gateway.routes} if gateway is not None and gateway.routes is not None else None
+
+
+def _stayed(run: Run, before: set[str]) -> bool:
+    """Whether each label that is to be listed in the end was listed all the time, once it was."""
+    wanted = {r.label for r in run.decisions[-1].view.wanted["litellm"]}
+    seen = before & wanted
+    for kind, routes in run.world.written:
+        if kind == "litellm":
+            now = {r.label for r in routes} & wanted
+            if not seen <= now:
+                return False
+            seen = now
+    return True
+
+
+def touched(plan_or_run: Run) -> Mapping[Subject, tuple[str, ...]]:
+    """What was done, by subject."""
+    return steps_by_subject([(request.kind, request.subject) for request in plan_or_run.world.requests])
+
+
+def everything(scenario: Scenario) -> None:
+    """Every property of a world that nothing disturbs."""
+    predicted = forecast_settles(scenario)
+    run = settles(scenario)
+    forecast_fits_in_memory(predicted, scenario)
+    forecast_is_what_happens(predicted, run, scenario)
+    unserved_is_explained(predicted_end(predicted))
+    unserved_is_explained(run.ending.decision)
+    old_stays_until_its_successor_can_start(run)
+    prune_off_stops_no_stranger(run)
+    unacknowledged_ports_stay(run, scenario)
+    exposure_is_stable(scenario, run)
+    order_and_spelling_plan_the_same(scenario)
+    gateway_fields_touch_no_server(run)
+    unknown_destroys_nothing(scenario)
+    unknown_port_is_not_free(scenario)
+    second_apply_does_nothing(run)
+
+
+def predicted_end(predicted: Forecast) -> Decision:
+    """The last decision of a forecast."""
+    return Decision(view=predicted.final, plan=predicted.end, ledger=predicted.final.facts.ledger)
+
+
+__all__ = ["ObservedState", "gateway_subject", "server_subject"]

@@ -1,0 +1,72 @@
+"""A scenario on one screen, for the output of a test that found something."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from reconciler.model.desired import launch_reference
+from reconciler.model.observed import Artifact, Observation, Present
+
+from .truth import Record, bindings
+
+if TYPE_CHECKING:
+    from .drive import Scenario
+
+
+def describe(scenario: "Scenario") -> str:
+    """What is declared, what is true, what is remembered and what will happen."""
+    return "\n".join(["Scenario:", *("  " + line for line in _lines(scenario))])
+
+
+def _lines(scenario: "Scenario") -> Iterator[str]:
+    desired, truth, host, script = scenario.desired, scenario.truth, scenario.host_file, scenario.script
+    gateways = desired.state.gateways
+    for label, spec in desired.state.models.items():
+        reference = str(launch_reference(spec.source))
+        artifact = _artifact(truth.artifacts.get(reference))
+        plain = {"source", "port"}
+        rest = {n: v for n in spec.__slots__ if n not in plain and (v := getattr(spec, n)) not in _USUAL}  # type: ignore[attr-defined]
+        yield f"declared {label}: {reference} ({artifact}) port={spec.port} {rest or ''}"
+    yield f"gateways {gateways.front} {gateways.litellm} prune={desired.state.policy.prune}"
+    for edit in scenario.edits:
+        yield f"edit after {edit.after:g} s: {list(edit.desired.state.models)}"
+    yield f"host: budget={host.memory.budget} of {truth.memory_total}, max_launches={host.max_launches}"
+    yield f"platform: {truth.platform} accept_cpu={host.accept_cpu} blind={truth.blind!r}"
+    for label, record in truth.records.items():
+        yield f"record {label}: {_record(record)}"
+    if truth.foreign or truth.unseen:
+        yield f"foreign {sorted(truth.foreign)} unseen {sorted(truth.unseen)}"
+    for kind, gateway in truth.gateways.items():
+        ways = sorted((b.label, b.port) for b in bindings(gateway.routes or ()))
+        names = None if gateway.routes is None else [r.label for r in gateway.routes]
+        draining = {(b.label, b.port): until for b, until in gateway.draining.items()}
+        yield f"file {kind}: {names} {ways} draining={draining} drain={gateway.drain:g} tells={gateway.tells} {gateway.unreadable}"
+    ledger = truth.ledger
+    yield f"ledger: proved={set(ledger.proved)} launched={set(ledger.launched)} leases={dict(ledger.leases)}"
+    for label, attempt in ledger.attempts.items():
+        yield f"  attempt {label}: {attempt.spec_hash} x{attempt.count} retry_at={attempt.retry_at:g} {attempt.permanent=}"
+    for label, suspension in ledger.suspensions.items():
+        yield f"  suspended {label} until {suspension.until}"
+    yield f"durations={script.durations} starts={script.starts} jitters={script.jitters} hints={script.hints}"
+    if script.faults or script.events or script.duds:
+        yield f"faults={[f.name if f else None for f in script.faults]} duds={dict(script.duds)}"
+    for event in script.events:
+        yield f"event after {event.after:g} s: {event.does.name} {event.label} {event.port} {event.gateway}"
+
+
+_USUAL = (None, "auto", "always", 0, (), {})
+
+
+def _artifact(observation: Observation[Artifact] | None) -> str:
+    if not isinstance(observation, Present):
+        return str(observation)
+    found = observation.value
+    return f"{found.identity}, {found.weight_bytes / 2**30:g} GiB{', partial' if found.missing else ''}"
+
+
+def _record(record: Record) -> str:
+    p, server = record.process, record.server
+    times = f"since {server.since:g} ready {server.ready_at:g} dies {server.dies_at:g} wedged {server.wedged_at:g}" if server else "no process"
+    return (
+        f"port={p.port} spec={p.spec_hash} artifact={p.artifact} memory={p.memory / 2**30:.2f} GiB"
+        f" complete={record.complete} {record.doubt} {times}"
+    )
