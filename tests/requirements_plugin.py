@@ -53,9 +53,7 @@ class Coverage:
     def _check(self, item: pytest.Item) -> None:
         for name in ids_of(item, "req"):
             if name not in self._known:
-                raise pytest.Collector.CollectError(
-                    f"{item.name}: {name!r} is not a row of docs/requirements.csv"
-                )
+                raise pytest.Collector.CollectError(f"{item.name}: {name!r} is not a row of docs/requirements.csv")
         for name in ids_of(item, "fault"):
             if not FAULT.fullmatch(name):
                 raise pytest.Collector.CollectError(f"{item.name}: {name!r} is not a fault id such as 'D01'")

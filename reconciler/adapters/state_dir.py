@@ -198,4 +198,5 @@ def _parse(text: str) -> Ledger:
         proved=frozenset(document["proved"]),
         launched=frozenset(document["launched"]),
         leases={name: int(port) for name, port in document["leases"].items()},
+        reserved=frozenset(document.get("reserved", ())),
     )

@@ -1,259 +1,242 @@
-"""Rules between fields: what no single field can know, each problem at its place and naming the other one."""
+"""Rules between fields of the document: what no single field can know, with every place that is concerned."""
 
-import re
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from fnmatch import fnmatchcase
-from typing import Any, Final
+from typing import Final, NamedTuple
 
-from reconciler.model.bundle import Bundle
-from reconciler.model.desired import AUTO_RANGE, MAX_MODELS, DesiredState, ModelSpec, Source, launch_reference
-from reconciler.model.names import port_range
-from reconciler.model.problem import Problem
+from reconciler.model.desired import AUTO_RANGE, MAX_MODELS, DesiredState
+from reconciler.model.names import Port
 
-from .reader import Node, escaped
+from .findings import Findings, Steps, similar
+from .reader import Node
 
-Found = tuple[str, str, str]
-"""Path below the document, stable reference, message."""
-
-_SECRET: Final = re.compile(r"^(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|ghp_[A-Za-z0-9]{16,})$")
+_LOW: Final[int] = Port.__metadata__[0].ge  # type: ignore[attr-defined]
+_HIGH: Final[int] = Port.__metadata__[1].le  # type: ignore[attr-defined]
+_NAMED: Final = 10
+"""More names than this are not listed in one message."""
 
 
-def check(
-    state: DesiredState, root: Node, bundle: Bundle, provenance: Mapping[str, str], problems: list[Problem]
-) -> list[Problem]:
-    """Report every broken rule into `problems` and return the warnings."""
-    places = _Places(root)
-    if len(state.models) > MAX_MODELS:
-        places.report(problems, ("models", "too-many-models", f"more than {MAX_MODELS} models are declared"))
-        return []
-    for rules in (_ranges(state), _ports(state), _names(state), _groups(state), _gateways(state), _hosts(state)):
-        for found in rules:
-            places.report(problems, found.resolve(places))
-    for label, model in state.models.items():
-        for rule in _model(label, model, state):
-            places.report(problems, rule)
-    warnings: list[Problem] = []
-    for rule in _machine_paths(state, bundle, provenance):
-        places.report(warnings, rule, severity="warning")
-    return warnings
+class Document(NamedTuple):
+    """What the rules look at. Fields that were refused are missing from `state` and present in `tree`."""
+
+    state: DesiredState
+    tree: Node
+    findings: Findings
+    provenance: Mapping[str, str]
+
+    def error(self, reference: str, message: str, *steps: str | int) -> None:
+        """Report at the value, or where it would be."""
+        self.findings.error(reference, message, steps, self.tree.find(steps))
+
+    def error_at_key(self, reference: str, message: str, *steps: str | int) -> None:
+        """Report at the key of the value."""
+        self.findings.error(reference, message, steps, self.tree.find(steps).key)
+
+    def line(self, *steps: str | int) -> str:
+        """Where something stands, for a message about something else."""
+        return f"line {self.tree.find(steps).line}"
+
+    def declared(self, *steps: str) -> list[str]:
+        """The names that the text has below `steps`, those of refused values included."""
+        node = self.tree.find(steps)
+        reached = not steps or (type(self.tree.value) is dict and steps[0] in self.tree.value)
+        return list(node.value) if reached and type(node.value) is dict else []
+
+    def whole(self, name: str) -> bool:
+        """Whether nothing of a mapping was refused."""
+        return len(getattr(self.state, name)) == len(self.declared(name))
 
 
-class _Places:
-    """Where a field stands in the text."""
-
-    def __init__(self, root: Node) -> None:
-        self._root = root
-
-    def find(self, *path: str) -> Node:
-        """The node at a path, or the deepest one that the text has of it."""
-        node = self._root
-        for name in path:
-            if not isinstance(node.value, dict) or name not in node.value:
-                break
-            node = node.value[name]
-        return node
-
-    def line(self, *path: str) -> int:
-        """The line on which a field stands."""
-        return self.find(*path).line
-
-    def report(self, into: list[Problem], found: tuple[Any, str, str], severity: str = "error") -> None:
-        """Add one problem at its place."""
-        path, reference, message = found
-        names = (path,) if isinstance(path, str) else tuple(path)
-        node = self.find(*names)
-        into.append(
-            Problem(
-                reference=reference,
-                message=message,
-                where=".".join(names),
-                line=node.line,
-                column=node.column,
-                severity=severity,
-            )
-        )
+def check(document: Document) -> None:
+    """Report every broken rule."""
+    for rule in (_size, _ranges, _ports, _aliases, _groups, _gateways, _hosts):
+        rule(document)
 
 
-class _Clash:
-    """A broken rule that names another place of the text."""
-
-    def __init__(self, path: tuple[str, ...], reference: str, message: str, *others: tuple[str, ...]) -> None:
-        self.path, self.reference, self.message, self.others = path, reference, message, others
-
-    def resolve(self, places: _Places) -> tuple[tuple[str, ...], str, str]:
-        """The rule with `{0}`, `{1}` ... in its message replaced by the lines of the other places."""
-        lines = [f"line {places.line(*other)}" for other in self.others]
-        return self.path, self.reference, self.message.format(*lines)
+def _size(document: Document) -> None:
+    count = len(document.declared("models"))
+    if count > MAX_MODELS:
+        said = f"{count} models are declared and one file may have {MAX_MODELS}: split it"
+        document.error_at_key("too-many-models", said, "models")
 
 
-def _ranges(state: DesiredState) -> Iterator[_Clash]:
-    known: dict[str, range] = {}
-    for name, text in state.ports.items():
-        ports = port_range(text)
-        if not ports or ports[0] < 1024 or ports[-1] > 65535:  # noqa: PLR2004
-            yield _Clash(("ports", name), "bad-range", f"the range {name} must go up, within 1024-65535, not {text}")
-            continue
-        for other, taken in known.items():
-            if ports[0] <= taken[-1] and taken[0] <= ports[-1]:
-                message = f"the range {name} ({text}) overlaps {other} ({state.ports[other]}, {{0}})"
-                yield _Clash(("ports", name), "ranges-overlap", message, ("ports", other))
-        known[name] = ports
+def _bounds(text: str) -> tuple[int, int]:
+    low, _, high = text.partition("-")
+    return int(low), int(high)
 
 
-def _ports(state: DesiredState) -> Iterator[_Clash]:
-    ranges = [port_range(text) for text in state.ports.values()]
-    seen: dict[tuple[str, int], str] = {}
-    owner = {label: host for host, part in state.hosts.items() for label in part.models}
+def _ranges(document: Document) -> None:
+    sound: list[tuple[int, int, str]] = []
+    for name, text in document.state.ports.items():
+        low, high = _bounds(text)
+        if low > high:
+            said = f"the range {name} goes down ({text}): write {high}-{low}"
+            document.error("reversed-range", said, "ports", name)
+        elif low < _LOW or high > _HIGH:
+            said = f"the range {name} ({text}) leaves {_LOW}-{_HIGH}: stay within"
+            document.error("range-out-of-range", said, "ports", name)
+        else:
+            sound.append((low, high, name))
+    sound.sort()
+    last: tuple[int, int, str] | None = None
+    for low, high, name in sound:
+        if last is not None and low <= last[1]:
+            first, second = sorted((name, last[2]), key=lambda n: _order(document, n))
+            ports = document.state.ports
+            said = f"the range {second} ({ports[second]}) overlaps {first} ({ports[first]}, {{}}): move one of them"
+            document.error("ranges-overlap", said.format(document.line("ports", first)), "ports", second)
+        if last is None or high > last[1]:
+            last = (low, high, name)
+
+
+def _order(document: Document, name: str) -> tuple[int, int]:
+    node = document.tree.find(("ports", name))
+    return node.line, node.column
+
+
+class _Allowed:
+    """The ports of all ranges, without a set of them: a hostile file could declare very many."""
+
+    def __init__(self, ranges: Mapping[str, str]) -> None:
+        merged: list[list[int]] = []
+        for low, high in sorted(_bounds(text) for text in ranges.values()):
+            if merged and low <= merged[-1][1]:
+                merged[-1][1] = max(high, merged[-1][1])
+            elif low <= high:
+                merged.append([low, high])
+        self._lows = [low for low, _ in merged]
+        self._highs = [high for _, high in merged]
+        names = [f"{name} ({text})" for name, text in ranges.items()]
+        self.names = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+
+    def __contains__(self, port: int) -> bool:
+        index = bisect_right(self._lows, port) - 1
+        return index >= 0 and port <= self._highs[index]
+
+
+def _hosts_of(state: DesiredState) -> Mapping[str, str]:
+    """Label -> its host; empty where the document names no hosts."""
+    return {label: host for host, part in state.hosts.items() for label in part.models}
+
+
+def _ports(document: Document) -> None:
+    state = document.state
+    allowed = _Allowed(state.ports) if state.ports and document.whole("ports") else None
     front = state.gateways.front.port if state.gateways.front is not None else None
+    hosts = _hosts_of(state)
+    seen: dict[tuple[str, int], str] = {}
     for label, model in state.models.items():
-        path = ("models", label, "port")
-        if model.port == "auto" and AUTO_RANGE not in state.ports:
-            message = f"models.{label}.port is auto, which needs a range {AUTO_RANGE} in ports"
-            yield _Clash(path, "no-auto-range", message)
-        if not isinstance(model.port, int):
+        steps = ("models", label, "port")
+        port = model.port
+        if port == "auto" and AUTO_RANGE not in document.declared("ports"):
+            said = f"models.{label}.port is auto, which needs a range {AUTO_RANGE}: add it to ports"
+            document.error("no-auto-range", said, *steps)
+        if not isinstance(port, int):
             continue
-        first = seen.setdefault((owner.get(label, ""), model.port), label)
+        first = seen.setdefault((hosts.get(label, ""), port), label)
         if first != label:
-            message = f"port {model.port} of {label} is also the port of {first} ({{0}}): one port, one model"
-            yield _Clash(path, "duplicate-port", message, ("models", first, "port"))
-        if ranges and not any(model.port in ports for ports in ranges):
-            named = ", ".join(f"{name} {text}" for name, text in state.ports.items())
-            message = f"port {model.port} of {label} is in none of the ranges: {named}"
-            yield _Clash(path, "port-out-of-range", message)
-        if front == model.port:
-            message = f"port {model.port} of {label} is the port of the front door ({{0}})"
-            yield _Clash(path, "port-of-front-door", message, ("gateways", "front", "port"))
+            where = document.line("models", first, "port")
+            said = f"port {port} of {label} ({document.line(*steps)}) is also the port of {first} ({where})"
+            document.error("duplicate-port", f"{said}: one port, one model", *steps)
+        if allowed is not None and port not in allowed:
+            said = f"port {port} of {label} is in none of the declared ranges: {allowed.names}"
+            document.error("port-out-of-range", said, *steps)
+        if front == port:
+            where = document.line("gateways", "front", "port")
+            said = f"port {port} of {label} is the port of the front door ({where}): choose another"
+            document.error("port-of-front-door", said, *steps)
 
 
-def _names(state: DesiredState) -> Iterator[_Clash]:
-    seen: dict[str, str] = {}
-    for label, model in state.models.items():
-        for alias in model.aliases:
-            path = ("models", label, "aliases")
-            if alias in state.models:
-                whose = "its own label" if alias == label else "the label of another model ({0})"
-                yield _Clash(path, "alias-is-label", f"the alias {alias} of {label} is {whose}", ("models", alias))
-                continue
-            first = seen.setdefault(alias, label)
-            if first != label or model.aliases.count(alias) > 1:
-                message = f"the alias {alias} of {label} is also an alias of {first} ({{0}})"
-                yield _Clash(path, "duplicate-alias", message, ("models", first, "aliases"))
-                if first == label:
-                    break
+def _aliases(document: Document) -> None:
+    labels = frozenset(document.declared("models"))
+    seen: dict[str, Steps] = {}
+    for label in document.state.models:
+        for index, alias in _numbered(document, label):
+            steps = ("models", label, "aliases", index)
+            if alias == label:
+                document.error("alias-is-label", f"the alias {alias} of {label} is its own label: remove it", *steps)
+            elif alias in labels:
+                where = f"line {document.tree.find(('models', alias)).key.line}"
+                said = f"the alias {alias} of {label} is the label of another model ({where}): rename one of them"
+                document.error("alias-is-label", said, *steps)
+            elif alias in seen:
+                first = seen[alias]
+                said = f"the alias {alias} of {label} is also an alias of {first[1]} ({document.line(*first)})"
+                document.error("duplicate-alias", f"{said}: keep one", *steps)
+            seen.setdefault(alias, steps)
 
 
-def _groups(state: DesiredState) -> Iterator[_Clash]:
-    always: dict[str, list[str]] = {}
+def _numbered(document: Document, label: str) -> Iterator[tuple[int, str]]:
+    """The aliases of a model with their places in the text, where one that was refused keeps its number."""
+    node = document.tree.find(("models", label, "aliases"))
+    good = set(document.state.models[label].aliases)
+    if good and type(node.value) is list:
+        for index, item in enumerate(node.value):
+            if isinstance(item.value, str) and item.value in good:
+                yield index, item.value
+
+
+def _groups(document: Document) -> None:
+    state = document.state
+    declared = frozenset(document.declared("groups"))
+    hosts = _hosts_of(state)
+    always: dict[tuple[str, str], list[str]] = {}
     for label, model in state.models.items():
         if model.group is None:
             continue
-        if model.group not in state.groups:
-            message = f"models.{label}.group names {model.group}, which is not in groups"
-            yield _Clash(("models", label, "group"), "unknown-group", message)
+        if model.group not in declared:
+            near = similar(model.group, list(declared))
+            hint = f"did you mean {near}?" if near else "declare it there"
+            said = f"models.{label}.group names {model.group}, which is not in groups: {hint}"
+            document.error("unknown-group", said, "models", label, "group")
         elif model.activation == "always" and model.port != "none":
-            always.setdefault(model.group, []).append(label)
-    for name, labels in always.items():
-        if len(labels) > state.groups[name].resident:
-            message = (
-                f"the group {name} keeps {state.groups[name].resident} in memory and {len(labels)} of it run always: "
-                f"{', '.join(labels)}"
+            always.setdefault((model.group, hosts.get(label, "")), []).append(label)
+    for (name, _), labels in always.items():
+        group = state.groups.get(name)
+        if group is not None and len(labels) > group.resident:
+            listed = ", ".join(
+                f"{label} (line {document.tree.find(('models', label)).key.line})" for label in labels[:_NAMED]
             )
-            yield _Clash(("groups", name), "group-too-small", message)
+            said = (
+                f"{len(labels)} models of the group {name} always run and {group.resident} may be in memory: {listed}"
+            )
+            document.error_at_key("group-too-small", f"{said}; make some on-demand, or raise resident", "groups", name)
 
 
-def _gateways(state: DesiredState) -> Iterator[_Clash]:
-    litellm = state.gateways.litellm
-    if litellm is not None and litellm.mode == "front" and state.gateways.front is None:
-        message = "gateways.litellm.mode is front and no front door is declared: declare gateways.front, or use direct"
-        yield _Clash(("gateways", "litellm", "mode"), "no-front-door", message)
-    if litellm is not None and litellm.optillm.enabled:
-        message = "gateways.litellm.optillm is not available in this version: set enabled: false"
-        yield _Clash(("gateways", "litellm", "optillm"), "optillm-unavailable", message)
-
-
-def _hosts(state: DesiredState) -> Iterator[_Clash]:
-    seen: dict[str, str] = {}
-    for host, part in state.hosts.items():
-        path = ("hosts", host, "models")
-        for label in part.models:
-            if label not in state.models:
-                yield _Clash(path, "unknown-label", f"hosts.{host} names {label}, which is not in models")
-            first = seen.setdefault(label, host)
-            if first != host:
-                message = f"{label} is served by {host} and by {first} ({{0}}): one host, one label"
-                yield _Clash(path, "label-at-two-hosts", message, ("hosts", first, "models"))
-    if state.hosts:
-        for label in state.models:
-            if label not in seen:
-                yield _Clash(("models", label), "label-without-host", f"{label} is served by none of the hosts")
-
-
-def _model(label: str, model: ModelSpec, state: DesiredState) -> Iterator[tuple[tuple[str, ...], str, str]]:
-    base = ("models", label)
-    yield from _source(base, "source", model.source, state.policy.deny_sources)
-    if model.draft is not None:
-        yield from _source(base, "draft", model.draft, state.policy.deny_sources)
-    if model.moved_from is not None and not isinstance(model.port, int):
-        message = f"models.{label}.moved_from acknowledges a move to a port, and port is {model.port}"
-        yield (*base, "moved_from"), "moved-without-port", message
-    if model.moved_from is not None and model.moved_from == model.port:
-        yield (*base, "moved_from"), "moved-nowhere", f"models.{label}.moved_from is the port itself: leave it out"
-    if model.idle_ttl is not None and model.activation != "on-demand":
-        message = f"models.{label}.idle_ttl needs activation: on-demand"
-        yield (*base, "idle_ttl"), "idle-ttl-without-on-demand", message
-    if len(set(model.requires)) != len(model.requires):
-        yield (*base, "requires"), "duplicate-requirement", f"models.{label}.requires names one thing twice"
-    for field in ("options", "request_params"):
-        for name, value in getattr(model, field).items():
-            yield from _setting((*base, field, name), name, value)
-
-
-def _source(
-    base: tuple[str, ...], field: str, source: Source, denied: tuple[str, ...]
-) -> Iterator[tuple[tuple[str, ...], str, str]]:
-    path = (*base, field)
-    where = ".".join(path)
-    if (source.repo is None) == (source.path is None):
-        said = "both repo and path" if source.repo is not None else "neither repo nor path"
-        yield path, "source-not-one", f"{where} has {said}: give exactly one"
+def _gateways(document: Document) -> None:
+    litellm = document.state.gateways.litellm
+    if litellm is None:
         return
-    if source.path is not None and source.revision is not None:
-        yield path, "revision-of-path", f"{where}.revision belongs to a repository; a path has none"
-    if source.path is not None:
-        parts = source.path.split("/")
-        if not source.path.startswith("/"):
-            yield (*path, "path"), "path-not-absolute", f"{where}.path must be absolute, or begin with ${{root.NAME}}"
-        elif ".." in parts or source.path.startswith("//"):
-            yield (*path, "path"), "path-not-plain", f"{where}.path must not contain '..' or begin with '//'"
-    if source.repo is not None and ".." in source.repo:
-        yield (*path, "repo"), "bad-value", f"{where}.repo must not contain '..'"
-    reference = str(launch_reference(source))
-    for pattern in denied:
-        bare = source.repo or source.path or ""
-        if any(fnmatchcase(text.lower(), pattern.lower()) for text in (bare, reference)):
-            message = f"{where} {escaped(bare)} is denied by policy.deny_sources ({escaped(pattern)})"
-            yield path, "source-denied", message
+    if litellm.mode == "front" and document.state.gateways.front is None:
+        said = "gateways.litellm.mode is front without a front door: declare gateways.front, or use direct"
+        document.error("no-front-door", said, "gateways", "litellm", "mode")
+    if litellm.optillm.enabled:
+        said = "gateways.litellm.optillm is not available in this version: set enabled to false"
+        document.error("optillm-unavailable", said, "gateways", "litellm", "optillm", "enabled")
 
 
-def _setting(path: tuple[str, ...], name: str, value: object) -> Iterator[tuple[tuple[str, ...], str, str]]:
-    where = ".".join(path)
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.]*", name):
-        yield path, "bad-name", f"the name {escaped(name)} in {'.'.join(path[:-1])} must be letters, digits and '_'"
-    elif isinstance(value, str) and value.startswith("-"):
-        yield path, "looks-like-a-flag", f"{where} must not begin with '-': it could be read as another option"
-    elif isinstance(value, str) and _SECRET.match(value):
-        yield path, "looks-like-a-secret", f"{where} looks like a secret, which does not belong in git"
-
-
-def _machine_paths(
-    state: DesiredState, bundle: Bundle, provenance: Mapping[str, str]
-) -> Iterator[tuple[tuple[str, ...], str, str]]:
-    """A path of one machine in a file that others share."""
-    if not bundle.tracked:
-        return
-    for label, model in state.models.items():
-        path = model.source.path
-        # What came through a variable or from outside the file does not stand in it.
-        if path is not None and label not in provenance and path.encode() in bundle.text:
-            message = f"models.{label}.source.path is a path of one machine in a shared file: use ${{root.NAME}}"
-            yield ("models", label, "source", "path"), "machine-path-in-git", message
+def _hosts(document: Document) -> None:
+    labels = document.declared("models")
+    known = frozenset(labels)
+    first: dict[str, Steps] = {}
+    for host, part in document.state.hosts.items():
+        sound = frozenset(part.models)
+        node = document.tree.find(("hosts", host, "models"))
+        for index, item in enumerate(node.value if sound else ()):
+            label, steps = item.value, ("hosts", host, "models", index)
+            if not isinstance(label, str) or label not in sound:
+                continue
+            if label not in known:
+                near = similar(label, labels)
+                hint = f"did you mean {near}?" if near else "declare it there"
+                document.error("unknown-label", f"hosts.{host} names {label}, which is not in models: {hint}", *steps)
+            elif label in first:
+                other = first[label]
+                said = f"{label} is served by {host} and by {other[1]} ({document.line(*other)}): keep one"
+                document.error("label-at-two-hosts", said, *steps)
+            first.setdefault(label, steps)
+    if document.state.hosts and document.whole("hosts"):
+        for label in labels:
+            if label not in first:
+                said = f"{label} is served by none of the hosts: add it to one of them"
+                document.error_at_key("label-without-host", said, "models", label)

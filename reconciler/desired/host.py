@@ -1,38 +1,77 @@
-"""From the text of the host file to a `HostFile`."""
+"""From the text of the host file to a `HostFile`, or to every problem of it."""
+
+from typing import Final
 
 from reconciler.model.host import HostFile
-from reconciler.model.problem import InvalidDocument, Problem
+from reconciler.model.problem import InvalidDocument
+from reconciler.model.units import seconds, size
 
-from .reader import Reader, Refused
-from .shape import build
+from .findings import Findings, Steps, route, shown
+from .mismatch import EXPLAIN
+from .parse import collected, fitting_version
+from .reader import Node, read
+from .shape import Context, salvage
+
+KEPT: Final = "nothing was changed"
+VERSION: Final = 1
 
 
 def parse_host(text: bytes, name: str) -> HostFile:
     """The host file. Raises InvalidDocument with every problem; nothing has been done then."""
-    reader = Reader()
-    root = reader.read(text)
-    problems = reader.problems
-    host = build(HostFile, root, problems) if root is not None else None
-    if host is None or isinstance(host, Refused) or problems:
-        raise InvalidDocument(name, tuple(sorted(problems, key=_place)), kept="nothing was changed")
-    problems += _relative_paths(host)
-    if problems:
-        raise InvalidDocument(name, tuple(problems), kept="nothing was changed")
+    findings = Findings()
+    host: HostFile | None = collected(findings, lambda: _host(text, findings))
+    if host is None or findings.refused:
+        raise InvalidDocument(name, findings.sorted(), kept=KEPT)
     return host
 
 
-def _place(problem: Problem) -> tuple[int, int]:
-    return problem.line or 0, problem.column or 0
+def _host(text: bytes, findings: Findings) -> HostFile | None:
+    tree = read(text, findings, "`version: 1`, or remove the file")
+    if tree is None or not fitting_version(tree, VERSION, findings):
+        return None
+    host = HostFile(**salvage(HostFile, tree, Context(findings, EXPLAIN)))
+    for rule in (_paths, _address, _commands, _amounts):
+        rule(host, tree, findings)
+    return host
 
 
-def _relative_paths(host: HostFile) -> list[Problem]:
-    """Paths mean the same wherever the command is run from, so none of them is relative."""
-    litellm = host.gateways.litellm
-    paths = {f"roots.{name}": path for name, path in host.roots.items()}
-    if litellm is not None:
-        paths["gateways.litellm.include"] = litellm.include
-    return [
-        Problem(reference="path-not-absolute", message=f"{where} must be an absolute path", where=where)
-        for where, path in paths.items()
-        if not path.startswith("/") or ".." in path.split("/")
-    ]
+def _paths(host: HostFile, tree: Node, findings: Findings) -> None:
+    """Paths mean the same wherever a command is run from; that they are absolute, their grammar says."""
+    paths: dict[Steps, str] = {("roots", name): path for name, path in host.roots.items()}
+    if host.gateways.litellm is not None:
+        paths["gateways", "litellm", "include"] = host.gateways.litellm.include
+    for steps, path in paths.items():
+        if ".." in path.split("/") or path.startswith("//"):
+            said = f"{route(steps)} must not contain '..' or begin with '//': write the plain path"
+            findings.error("path-not-plain", said, steps, tree.find(steps))
+
+
+def _address(host: HostFile, tree: Node, findings: Findings) -> None:
+    if host.bind == HostFile().bind:
+        return
+    import ipaddress  # almost nobody changes the default
+
+    try:
+        ipaddress.ip_address(host.bind)
+    except ValueError:
+        said = f"bind must be an address such as 127.0.0.1, not a name; it is {shown(host.bind)}"
+        findings.error("bad-address", said, ("bind",), tree.find(("bind",)))
+
+
+def _commands(host: HostFile, tree: Node, findings: Findings) -> None:
+    for name, runtime in host.runtimes.items():
+        program = runtime.command[0] if runtime.command else ""
+        steps: Steps = ("runtimes", name, "command", 0)
+        if not program or program.startswith(("-", "~")) or ("/" in program and not program.startswith("/")):
+            said = f"{route(steps)} must be a program's name or its absolute path; it is {shown(program)}"
+            findings.error("bad-command", said, steps, tree.find(steps))
+
+
+def _amounts(host: HostFile, tree: Node, findings: Findings) -> None:
+    """Nothing can start in no time or in no memory."""
+    steps: Steps = ("start_timeout",)
+    if seconds(host.start_timeout) <= 0:
+        findings.error("out-of-range", "start_timeout must be more than 0", steps, tree.find(steps))
+    steps = ("memory", "budget")
+    if host.memory.budget is not None and size(host.memory.budget) <= 0:
+        findings.error("out-of-range", f"{route(steps)} must be more than 0B: leave it out", steps, tree.find(steps))

@@ -1,285 +1,345 @@
-"""Strict YAML: bytes to a tree in which every value knows its place, read from the parser's event stream.
+"""Strict YAML: bytes to a tree in which every key and value knows its place, built from the parser's events.
 
 No object is built from a tag, nothing is repeated by an alias, and every limit holds before the tree does: deep
 nesting crashes libyaml's composer and a merge bomb runs for minutes, so neither composer nor constructor is used.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 import yaml
 
-from reconciler.model.problem import Problem
+from .findings import Findings, Steps, plain, shown
+from .scalars import AMBIGUITY, hidden, meaning
+
+PURE_PARSER: Final[Callable[[str], Any]] = yaml.SafeLoader
+"""The parser written in Python, for a PyYAML that was built without libyaml."""
+PARSER: Final[Callable[[str], Any]] = getattr(getattr(yaml, "_yaml", None), "CParser", PURE_PARSER)
+"""libyaml's, twenty times faster; PyYAML does not export the name."""
 
 MAX_BYTES: Final = 1 << 20
 MAX_DEPTH: Final = 16
 MAX_ELEMENTS: Final = 200_000
 MAX_SCALAR: Final = 4_096
 
-_CONFLICT: Final = re.compile(rb"^(?:<{7}|={7}|>{7}|\|{7})(?: |\r|$)", re.M)
-_INTEGER: Final = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})\Z")
-_FLOAT: Final = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,15})\.[0-9]{1,15}\Z")
-_AMBIGUOUS: Final = re.compile(
-    r"(?:[-+]?(?:0[0-9xob_]|\.inf|\.nan|[0-9][0-9_]*(?::[0-5]?[0-9])+\Z|[0-9.]+[eE][-+]?[0-9]+\Z|[0-9]+\.\Z|\.[0-9])"
-    r"|[-+]?[0-9][0-9_]*_[0-9_]*\Z|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}|[-+]?[0-9]{19,}\Z)",
-    re.I,
-)
-_WORDS: Final = frozenset(("yes", "no", "on", "off", "y", "n", "true", "false", "null"))
-_SAFE: Final = re.compile(r"[\x20-\x7e\n]*\Z")
-
-Parser: Any = getattr(yaml, "CParser", None) or yaml.SafeLoader
-"""libyaml's event parser where PyYAML was built with it, twenty times faster than the one in Python."""
-
-
-class Node:
-    """A value and where it begins, both counted from 1. `value` is a scalar, a list of nodes, or a mapping."""
-
-    __slots__ = ("column", "keys", "line", "value")
-
-    def __init__(self, value: Any, line: int, column: int, keys: dict[str, tuple[int, int]] | None = None) -> None:
-        self.value = value
-        self.line = line
-        self.column = column
-        self.keys = keys
-        """Places of the keys, of a mapping; None: not a mapping."""
+_CONFLICT: Final = re.compile(rb"^(?:<{7}|\|{7}|={7}|>{7})(?: |\r?$)", re.MULTILINE)
+_BOM: Final = "\ufeff"
+_FOREIGN_LINE_END: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
+"""Characters that YAML itself refuses, without saying where."""
 
 
 class Refused:
-    """Stands in the tree where a value was refused, so that it is reported once."""
+    """Stands where a value was refused, so that it is reported once."""
 
 
 REFUSED: Final = Refused()
+
+
+class Spot:
+    """A place in the text."""
+
+    __slots__ = ("column", "line")
+
+    def __init__(self, line: int, column: int) -> None:
+        self.line = line
+        self.column = column
+
+
+class Node:
+    """A value and where it begins: a scalar, REFUSED, a list of nodes, or a mapping from text to nodes."""
+
+    __slots__ = ("_mark", "key_mark", "value")
+
+    def __init__(self, value: Any, mark: Any) -> None:
+        self.value = value
+        self._mark = mark
+        self.key_mark: Any = None
+        """The parser's mark of the key, where the value has one."""
+
+    @property
+    def line(self) -> int:
+        """The line on which the value begins, counted from 1."""
+        return int(self._mark.line) + 1
+
+    @property
+    def column(self) -> int:
+        """The column at which the value begins, counted from 1."""
+        return int(self._mark.column) + 1
+
+    @property
+    def key(self) -> Spot:
+        """Where the key of the value begins; the value itself where there is none."""
+        return _spot(self.key_mark or self._mark)
+
+    def find(self, steps: Steps) -> "Node":
+        """The node at the end of `steps`, or the deepest one on the way there that the text has."""
+        node = self
+        for step in steps:
+            below = node.value
+            if type(below) is list and isinstance(step, int):
+                below = dict(enumerate(below))
+            if type(below) is not dict or step not in below:
+                break
+            node = below[step]
+        return node
 
 
 class _Stop(Exception):
     """Reading cannot go on after the problem that was just reported."""
 
 
-def escaped(text: str, limit: int = 80) -> str:
-    """`text` for a message: quoted, without control characters, not longer than a line."""
-    return ascii(text if len(text) <= limit else text[:limit] + "...")
+def read(data: bytes, findings: Findings, instead: str, parser: Callable[[str], Any] = PARSER) -> Node | None:
+    """The root of the tree, or None where the text has no tree to go on with. Problems go into `findings`.
+
+    `instead` says what to write into a file that is empty.
+    """
+    try:
+        text, seen = _text(data, findings)
+        root = _Builder(findings, seen).build(text, parser)
+    except _Stop:
+        return None
+    if root is None or root.value is None:
+        findings.error("empty", f"the file is empty: write {instead}", (), Spot(1, 1))
+        return None
+    return root
 
 
-class Reader:
-    """One reading of one document; every problem that it meets is in `problems`."""
+def _text(data: bytes, findings: Findings) -> tuple[str, frozenset[str]]:
+    """The decoded text, and the invisible characters of it that have been reported."""
+    if len(data) > MAX_BYTES:
+        findings.error("too-large", f"the file is larger than {MAX_BYTES} bytes: split it or remove what is not needed")
+        raise _Stop
+    if conflict := _CONFLICT.search(data):
+        line = data.count(b"\n", 0, conflict.start()) + 1
+        findings.error("merge-conflict", "an unresolved merge conflict: resolve it and commit", (), Spot(line, 1))
+        raise _Stop
+    try:
+        text = data.decode("utf-8").removeprefix(_BOM)
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode("utf-8")
+        said = f"byte {data[error.start]:#04x} is not UTF-8: save the file as UTF-8"
+        findings.error("not-utf-8", said, (), _at(before, len(before)))
+        raise _Stop from error
+    seen = set()
+    for offset, char in hidden(text, file=True):
+        seen.add(char)
+        findings.error("invisible-character", _invisible(char), (), _at(text, offset))
+    if seen and _FOREIGN_LINE_END.search(text):
+        raise _Stop
+    return text, frozenset(seen)
 
-    def __init__(self) -> None:
-        self.problems: list[Problem] = []
-        self._known: dict[str, Any] = {}
-        self._path: list[str] = []
 
-    def read(self, data: bytes) -> Node | None:
-        """The root of the tree, or None where there is none to go on with."""
-        try:
-            return self._tree(self._text(data))
-        except _Stop:
-            return None
+def _invisible(char: str) -> str:
+    return f"the invisible or control character U+{ord(char):04X} is not allowed: remove it"
 
-    def _report(self, reference: str, message: str, line: int | None = None, column: int | None = None) -> None:
-        where = ".".join(part for part in self._path if part)
-        self.problems.append(Problem(reference=reference, message=message, where=where, line=line, column=column))
 
-    def _text(self, data: bytes) -> str:
-        if len(data) > MAX_BYTES:
-            self._report("too-large", f"the file is larger than {MAX_BYTES} bytes")
-            raise _Stop
-        if match := _CONFLICT.search(data):
-            line = data.count(b"\n", 0, match.start()) + 1
-            self._report("merge-conflict", "an unresolved merge conflict begins here: resolve it and commit", line, 1)
-            raise _Stop
-        try:
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            line = data.count(b"\n", 0, error.start) + 1
-            column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
-            self._report(
-                "not-utf-8", f"byte {data[error.start]:#04x} is not UTF-8: save the file as UTF-8", line, column
-            )
-            raise _Stop from error
-        self._refuse_invisible(text)
-        return text
+def _at(text: str, offset: int) -> Spot:
+    return Spot(text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset))
 
-    def _refuse_invisible(self, text: str) -> None:
-        """Characters that a person cannot see or that reorder the line are refused before the parser meets them."""
-        if text.isascii() and not re.search(r"[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f]", text):
-            return
-        import unicodedata
 
-        for number, line in enumerate(text.split("\n"), 1):
-            for column, char in enumerate(line, 1):
-                if char not in "\t\r" and unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
-                    self._report(
-                        "invisible-character", f"invisible or control character U+{ord(char):04X}", number, column
-                    )
-                    raise _Stop
+def _spot(mark: Any) -> Spot:
+    return Spot(int(mark.line) + 1, int(mark.column) + 1)
 
-    def _tree(self, text: str) -> Node:
-        events = self._events(text)
-        root: Node | None = None
-        try:
-            for event in events:
-                if isinstance(event, yaml.DocumentStartEvent):
-                    if root is not None:
-                        self._report("several-documents", "only one document is allowed in the file", *_place(event))
-                        raise _Stop
-                    root = self._node(next(events), events, 0)
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            place = (mark.line + 1, mark.column + 1) if mark is not None else (None, None)
-            self._report("syntax", _syntax(text, error, place[0]), *place)
-            raise _Stop from error
-        except yaml.YAMLError as error:
-            self._report("syntax", f"this is not YAML: {escaped(str(error).splitlines()[0])}")
-            raise _Stop from error
-        if root is None or root.value is None:
-            self._report("empty", "the file is empty; write `models: {}` to declare that nothing is served", 1, 1)
-            raise _Stop
-        return root
 
-    def _events(self, text: str) -> Iterator[Any]:
-        parser = Parser(text)
+class _Frame:
+    """A list or mapping that has begun and not ended."""
+
+    __slots__ = ("expects_key", "into", "key", "key_mark")
+
+    def __init__(self, into: Any) -> None:
+        self.into = into
+        self.expects_key = type(into) is dict
+        self.key: str | None = None
+        self.key_mark: Any = None
+
+
+class _Builder:
+    """Puts one tree together from events, with a stack of its own instead of recursion."""
+
+    def __init__(self, findings: Findings, seen: frozenset[str]) -> None:
+        self._findings = findings
+        self._seen = seen
+        self._stack: list[_Frame] = []
+        self._meanings: dict[str, Any] = {}
+        self._documents = 0
+        self._root: Node | None = None
+
+    def build(self, text: str, make: Callable[[str], Any]) -> Node | None:
+        """The root, or None of a text without any value."""
+        parser = make(text)
+        handlers: dict[type, Callable[[Any], None]] = {
+            yaml.ScalarEvent: self._scalar,
+            yaml.MappingStartEvent: self._opening,
+            yaml.SequenceStartEvent: self._opening,
+            yaml.MappingEndEvent: self._closing,
+            yaml.SequenceEndEvent: self._closing,
+            yaml.AliasEvent: self._alias,
+            yaml.DocumentStartEvent: self._document,
+        }
         try:
             for _ in range(MAX_ELEMENTS):
                 event = parser.get_event()
-                if event is None:
-                    return
-                yield event
-                if isinstance(event, yaml.StreamEndEvent):
-                    return
+                handle = handlers.get(type(event))
+                if handle is not None:
+                    handle(event)
+                elif event is None or type(event) is yaml.StreamEndEvent:
+                    return self._root
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            self._error("syntax", _syntax(text, error, mark), mark)
+            raise _Stop from error
+        except (yaml.YAMLError, ValueError, OverflowError) as error:
+            self._error("syntax", f"this is not YAML: {plain(str(error).partition(chr(10))[0])}", None)
+            raise _Stop from error
         finally:
             parser.dispose()
-        self._report("too-many-elements", f"the file has more than {MAX_ELEMENTS} elements")
+        self._error(
+            "too-many-elements", f"the file has more than {MAX_ELEMENTS} elements: declare less in one file", None
+        )
         raise _Stop
 
-    def _node(self, event: Any, events: Iterator[Any], depth: int) -> Node:
-        line, column = _place(event)
-        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
-            self._report("alias", "anchors and aliases are not allowed: write the value out", line, column)
+    def _error(self, reference: str, message: str, mark: Any, *below: str) -> None:
+        self._findings.error(reference, message, (*self._steps(), *below), None if mark is None else _spot(mark))
+
+    def _steps(self) -> Steps:
+        """Where reading is, for messages."""
+        steps: list[str | int] = []
+        for frame in self._stack:
+            if type(frame.into) is list:
+                # A list that another frame stands in has been put into its place already.
+                steps.append(len(frame.into) - (frame is not self._stack[-1]))
+            elif frame.key is not None:
+                steps.append(frame.key)
+        return tuple(steps)
+
+    def _document(self, event: Any) -> None:
+        self._documents += 1
+        if self._documents > 1:
+            self._error("several-documents", "a second document begins here: keep one in the file", event.start_mark)
             raise _Stop
-        if event.tag is not None and event.tag != "!":
-            self._report("tag", f"the tag {escaped(event.tag)} is not allowed", line, column)
-        if isinstance(event, yaml.ScalarEvent):
-            return Node(self._scalar(event, line, column), line, column)
-        if depth >= MAX_DEPTH:
-            self._report("too-deep", f"values are nested more than {MAX_DEPTH} deep", line, column)
-            raise _Stop
-        if isinstance(event, yaml.SequenceStartEvent):
-            return Node(self._sequence(events, depth), line, column)
-        keys: dict[str, tuple[int, int]] = {}
-        return Node(self._mapping(events, depth, keys), line, column, keys)
+        if event.version or event.tags:
+            self._error("directive", "YAML directives are not allowed: remove the line with '%'", event.start_mark)
 
-    def _sequence(self, events: Iterator[Any], depth: int) -> list[Node]:
-        items: list[Node] = []
-        for event in events:
-            if isinstance(event, yaml.SequenceEndEvent):
-                break
-            self._path.append(f"{len(items)}")
-            items.append(self._node(event, events, depth + 1))
-            self._path.pop()
-        return items
+    def _put(self, node: Node) -> None:
+        """The node goes where the text has it: at the root, into the list, or under the key that came before."""
+        if not self._stack:
+            self._root = node
+            return
+        frame = self._stack[-1]
+        if type(frame.into) is list:
+            frame.into.append(node)
+            return
+        if frame.key is not None:
+            node.key_mark = frame.key_mark
+            frame.into[frame.key] = node
+        frame.expects_key = True
 
-    def _mapping(self, events: Iterator[Any], depth: int, keys: dict[str, tuple[int, int]]) -> dict[str, Node]:
-        entries: dict[str, Node] = {}
-        for event in events:
-            if isinstance(event, yaml.MappingEndEvent):
-                break
-            key = self._key(event, events, depth)
-            place = _place(event)
-            self._path.append(key or "")
-            value = self._node(next(events), events, depth + 1)
-            if key is not None and key in entries:
-                first = keys[key]
-                message = f"the key {escaped(key)} stands here and in line {first[0]}: keep one"
-                self._report("duplicate-key", message, *place)
-            elif key is not None:
-                entries[key] = value
-                keys[key] = place
-            self._path.pop()
-        return entries
-
-    def _key(self, event: Any, events: Iterator[Any], depth: int) -> str | None:
-        """The key, or None where it was refused."""
-        line, column = _place(event)
-        node = self._node(event, events, depth + 1) if not isinstance(event, yaml.ScalarEvent) else None
-        if node is not None:
-            self._report("key-not-text", "a key must be text", line, column)
-            return None
+    def _refuse_additions(self, event: Any) -> None:
         if event.anchor is not None:
-            self._report("alias", "anchors and aliases are not allowed: write the value out", line, column)
-            raise _Stop
-        key: str = event.value
-        if key == "<<" and event.style is None:
-            self._report("merge-key", "merge keys are not allowed: write the values out", line, column)
-            return None
-        if not key.isascii() or not _SAFE.match(key) or len(key) > MAX_SCALAR:
-            self._report("key-not-ascii", f"the key {escaped(key)} must be short plain ASCII", line, column)
-            return None
-        if event.style is None and not isinstance(self._scalar(event, line, column), str):
-            if key.lower() not in _WORDS and not _AMBIGUOUS.match(key):
-                self._report("key-not-text", f"the key {escaped(key)} must be text: quote it", line, column)
-            return None
-        return key
+            self._error("alias", "anchors and aliases are not allowed: write the value out", event.start_mark)
+        if event.tag is not None:
+            self._error("tag", f"the tag {shown(event.tag)} is not allowed: remove it", event.start_mark)
 
-    def _scalar(self, event: Any, line: int, column: int) -> Any:
+    def _alias(self, event: Any) -> None:
+        self._error("alias", "anchors and aliases are not allowed: write the value out", event.start_mark)
+        if not self._skip_key():
+            self._put(Node(REFUSED, event.start_mark))
+
+    def _skip_key(self) -> bool:
+        """If a key is due, take what is here for a key that was refused: its value will be dropped."""
+        if self._stack and self._stack[-1].expects_key:
+            self._stack[-1].expects_key = False
+            self._stack[-1].key = None
+            return True
+        return False
+
+    def _opening(self, event: Any) -> None:
+        if len(self._stack) >= MAX_DEPTH:
+            self._error("too-deep", f"values are nested more than {MAX_DEPTH} deep: flatten them", event.start_mark)
+            raise _Stop
+        if event.anchor is not None or event.tag is not None:
+            self._refuse_additions(event)
+        node = Node({} if type(event) is yaml.MappingStartEvent else [], event.start_mark)
+        if self._skip_key():
+            self._error("key-not-text", "a key must be text, not a list or a mapping", event.start_mark)
+        else:
+            self._put(node)
+        self._stack.append(_Frame(node.value))
+
+    def _closing(self, event: Any) -> None:
+        self._stack.pop()
+
+    def _scalar(self, event: Any) -> None:
+        if event.anchor is not None or event.tag is not None:
+            self._refuse_additions(event)
+        if self._stack and self._stack[-1].expects_key:
+            frame = self._stack[-1]
+            frame.key = None
+            frame.key = self._key(event, frame)
+            frame.key_mark = event.start_mark
+            frame.expects_key = False
+            return
+        self._put(Node(self._value(event), event.start_mark))
+
+    def _value(self, event: Any) -> Any:
         text: str = event.value
         if len(text) > MAX_SCALAR:
-            self._report("too-long", f"the value is longer than {MAX_SCALAR} characters", line, column)
+            self._error("too-long", f"the value is longer than {MAX_SCALAR} characters: shorten it", event.start_mark)
             return REFUSED
-        if event.style is not None:
-            return self._visible(text, line, column)
-        value = self._known.get(text, self)
-        if value is self:
-            value = self._known[text] = _resolve(text)
-        if value is REFUSED:
-            self._report("ambiguous-scalar", f"the plain value {escaped(text)} is ambiguous: quote it", line, column)
-        return value
-
-    def _visible(self, text: str, line: int, column: int) -> Any:
-        """A quoted string may bring in by an escape what may not stand in the file itself."""
-        if _SAFE.match(text):
+        if not event.style and text.isascii():
+            return self._plain(event, text)
+        bad = next((char for _, char in hidden(text, file=False)), None)
+        if bad is None:
             return text
-        import unicodedata
+        if bad not in self._seen:  # it came in by an escape
+            self._error("invisible-character", _invisible(bad), event.start_mark)
+        return REFUSED
 
-        for char in text:
-            if char not in "\n\t" and unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
-                message = f"invisible or control character U+{ord(char):04X}"
-                self._report("invisible-character", message, line, column)
-                return REFUSED
-        return text
+    def _plain(self, event: Any, text: str) -> Any:
+        """The meaning of a plain scalar, worked out once for each spelling."""
+        if text in self._meanings:
+            value = self._meanings[text]
+        else:
+            value = self._meanings[text] = meaning(text)
+        if value is not AMBIGUITY:
+            return value
+        hint = "write true or false, or quote it" if text.isalpha() else "quote it"
+        self._error("ambiguous-scalar", f"the plain value {shown(text)} is ambiguous: {hint}", event.start_mark)
+        return REFUSED
 
-
-def _place(event: Any) -> tuple[int, int]:
-    return event.start_mark.line + 1, event.start_mark.column + 1
-
-
-def _resolve(text: str) -> Any:
-    """What a plain scalar means; REFUSED where two readers of YAML could differ about it."""
-    first = text[:1]
-    if first.isalpha() and first.isascii():
-        if text in ("true", "false"):
-            return text == "true"
-        if text == "null":
-            return None
-        return REFUSED if text.lower() in _WORDS else text
-    if text in ("", "~"):
+    def _key(self, event: Any, frame: _Frame) -> str | None:
+        """The key, or None where it was refused."""
+        key: str = event.value
+        if not event.style and key == "<<":
+            self._error("merge-key", "merge keys are not allowed: write the values out", event.start_mark)
+        elif len(key) > MAX_SCALAR:
+            self._error("too-long", f"the key is longer than {MAX_SCALAR} characters: shorten it", event.start_mark)
+        elif not (key.isascii() and key.isprintable()):
+            if not self._seen.intersection(key):
+                said = f"the key {shown(key)} has the character {_first_strange(key)}: keys are plain ASCII"
+                self._error("key-not-ascii", said, event.start_mark, key)
+        elif not event.style and not isinstance(value := self._plain(event, key), str):
+            if value is not REFUSED:
+                self._error("key-not-text", f"the key {shown(key)} must be text: quote it", event.start_mark, key)
+        elif key in frame.into:
+            first = frame.into[key].key
+            said = f"the key {shown(key)} stands here and in line {first.line}, column {first.column}: keep one"
+            self._error("duplicate-key", said, event.start_mark, key)
+        else:
+            return key
         return None
-    if _INTEGER.match(text):
-        return int(text)
-    if _FLOAT.match(text):
-        return float(text)
-    return REFUSED if _AMBIGUOUS.match(text) else text
 
 
-def _syntax(text: str, error: yaml.MarkedYAMLError, line: int | None) -> str:
-    """What is wrong in words of the file; tabs get theirs, because the parser's are hard to read."""
-    lines: Sequence[str] = text.split("\n")
-    if (
-        line is not None
-        and line <= len(lines)
-        and "\t" in lines[line - 1][: len(lines[line - 1]) - len(lines[line - 1].lstrip())]
-    ):
-        return "a tab indents this line: use spaces"
-    if "character that cannot start any token" in str(error.problem) and "\\t" in str(error.problem):
-        return "a tab indents this line: use spaces"
-    return f"this is not YAML: {error.problem or error.context}"
+def _first_strange(key: str) -> str:
+    return f"U+{ord(next(char for char in key if not ' ' <= char <= '~')):04X}"
+
+
+def _syntax(text: str, error: yaml.MarkedYAMLError, mark: Any) -> str:
+    """What is wrong in words of the file; a tab gets its own, because the parser's are hard to read."""
+    lines = text.split("\n")
+    line = lines[mark.line] if mark is not None and mark.line < len(lines) else ""
+    indent = line[: len(line) - len(line.lstrip())]
+    if "\t" in indent or line[mark.column : mark.column + 1] == "\t":
+        return "a tab stands where YAML wants spaces: indent with spaces"
+    return f"this is not YAML ({plain(str(error.problem or error.context))}): mend the text here or just before"

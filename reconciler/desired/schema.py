@@ -5,26 +5,31 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, Final
 
-from reconciler.model.desired import DesiredState
+from reconciler.model.desired import DesiredState, Source
 from reconciler.model.document import PlanDocument
 from reconciler.model.host import HostFile
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
-def json_schema(noun: type[Any], title: str, description: str) -> dict[str, Any]:
-    """The schema of a document noun, with the documentation and the class of every field."""
-    from pydantic import TypeAdapter
+def json_schema(noun: type[Any], schema_id: str, title: str) -> dict[str, Any]:
+    """The schema of a document noun, with the documentation and the class of every field.
+
+    `schema_id` is the name of the file: a relative reference, resolved against wherever the file is found.
+    """
+    from pydantic import TypeAdapter  # a tenth of a second that only this needs
 
     schema: dict[str, Any] = TypeAdapter(noun).json_schema(mode="validation")
-    definitions: dict[str, Any] = schema.get("$defs", {})
-    by_name = {cls.__name__: cls for cls in _nouns(noun)}
+    definitions: dict[str, Any] = schema.pop("$defs", {})
+    _close(schema)
+    _close(definitions)
     _document(schema, noun)
-    for name, definition in definitions.items():
-        if name in by_name:
-            _document(definition, by_name[name])
-    _tighten(schema)
-    return {"$schema": DIALECT, **schema, "title": title, "description": description}
+    for cls in _nouns(noun) - {noun}:
+        if cls.__name__ in definitions:
+            _document(definitions[cls.__name__], cls)
+    head = {"$schema": DIALECT, "$id": schema_id, "title": title}
+    tail = {"$defs": {name: definitions[name] for name in sorted(definitions)}} if definitions else {}
+    return {**head, **schema, **tail}
 
 
 def _nouns(noun: type[Any]) -> set[type[Any]]:
@@ -45,27 +50,39 @@ def _nouns(noun: type[Any]) -> set[type[Any]]:
 
 
 def _document(schema: dict[str, Any], noun: type[Any]) -> None:
-    if noun.__doc__ and not noun.__doc__.startswith(f"{noun.__name__}("):
-        schema["description"] = " ".join(noun.__doc__.split())
+    """Add what pydantic does not know: what the fields mean, what a change of them costs, rules between them."""
+    schema["description"] = " ".join((noun.__doc__ or "").split())
     for field in fields(noun):
-        entry = schema.get("properties", {}).get(field.name)
-        if entry is not None and "doc" in field.metadata:
+        entry = schema["properties"][field.name]
+        if "doc" in field.metadata:
             entry["description"] = field.metadata["doc"]
             entry["x-change-class"] = str(field.metadata["class"])
+    schema.update(_BETWEEN_FIELDS.get(noun, {}))
 
 
-def _tighten(schema: Any) -> None:
-    """Close what pydantic leaves open: names outside a mapping's pattern, and titles that say nothing."""
+def _close(schema: Any) -> None:
+    """Refuse what pydantic leaves open, names outside a mapping's pattern, and drop titles that say nothing."""
     if isinstance(schema, list):
         for item in schema:
-            _tighten(item)
+            _close(item)
     elif isinstance(schema, dict):
         if "patternProperties" in schema:
             schema["additionalProperties"] = False
         if isinstance(schema.get("title"), str):
             del schema["title"]
         for item in schema.values():
-            _tighten(item)
+            _close(item)
+
+
+_BETWEEN_FIELDS: Final[Mapping[type[Any], dict[str, Any]]] = {
+    Source: {
+        "oneOf": [
+            {"required": ["repo"], "properties": {"repo": {"type": "string"}, "path": {"type": "null"}}},
+            {"required": ["path"], "properties": {"path": {"type": "string"}, "repo": {"type": "null"}}},
+        ]
+    }
+}
+"""Rules that a schema can say although they concern several fields."""
 
 
 def render(schema: Mapping[str, Any]) -> str:
@@ -73,15 +90,16 @@ def render(schema: Mapping[str, Any]) -> str:
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
+def _made(noun: type[Any], schema_id: str, title: str) -> Callable[[], dict[str, Any]]:
+    return lambda: json_schema(noun, schema_id, title)
+
+
 SCHEMAS: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
-    "desired-state.v1.json": lambda: json_schema(
-        DesiredState, "reconciler desired state, version 1", "What a person declares in the git-tracked file."
-    ),
-    "host.v1.json": lambda: json_schema(
-        HostFile, "reconciler host file, version 1", "What is allowed on this machine; owner-only, not in git."
-    ),
-    "plan.v1.json": lambda: json_schema(
-        PlanDocument, "reconciler plan, version 1", "What `plan -o json` prints and `plan -o FILE` keeps."
-    ),
+    schema_id: _made(noun, schema_id, title)
+    for noun, schema_id, title in (
+        (DesiredState, "desired-state.v1.json", "reconciler desired state, version 1"),
+        (HostFile, "host.v1.json", "reconciler host file, version 1"),
+        (PlanDocument, "plan.v1.json", "reconciler plan, version 1"),
+    )
 }
 """File name -> how its schema is made."""

@@ -1,254 +1,331 @@
-"""One structural check for every document: the annotations of a noun against the tree that was read."""
+"""One structural check for every document: the annotations of a noun against the tree that was read.
+
+The nouns that a file can hold are described once, by their types; this turns a description into functions that build
+the noun or say what is wrong, in words and with a place. Types are taken exactly: `True` is no number, `"1"` neither.
+"""
 
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
-from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Le, MaxLen, MinLen
 
 from reconciler.model.base import Pattern
-from reconciler.model.problem import Problem
 
-from .reader import REFUSED, Node, Refused, escaped
+from .findings import Findings, Steps, route, shown, similar
+from .reader import REFUSED, Node, Refused
 
-T = TypeVar("T")
-Check = Callable[[Node, str, list[Problem]], Any]
-"""Builds a value from a node, or reports why not and returns REFUSED."""
-
-
-def build(noun: type[T], root: Node, problems: list[Problem]) -> T | Refused:
-    """The document as `noun`; every problem is reported, REFUSED is returned when there is one."""
-    return cast("T | Refused", _noun(cast("Any", noun))(root, "", problems))
+Told = tuple[str, str]
+"""Stable reference, and what follows the name of the field in the message."""
+Explain = Mapping[Pattern, Callable[[str], Told | None]]
+"""For some patterns, who can say more about a text that does not match than what would."""
 
 
-def report(problems: list[Problem], node: Node, where: str, reference: str, message: str) -> Refused:
-    """Report one problem at the place of `node`."""
-    problems.append(Problem(reference=reference, message=message, where=where, line=node.line, column=node.column))
+class Context(NamedTuple):
+    """What every check has at hand."""
+
+    findings: Findings
+    explain: Explain
+
+
+Build = Callable[[Node, Steps, Context], Any]
+"""Builds a value from a node; reports and returns REFUSED where that cannot be done."""
+
+
+class Rule(NamedTuple):
+    """How one annotation is checked."""
+
+    build: Build
+    kinds: frozenset[type]
+    """Types of what the reader found that may fit."""
+    phrases: tuple[str, ...]
+    """What is expected, after "must be", as a list of possibilities."""
+
+    @property
+    def says(self) -> str:
+        """The possibilities in one phrase."""
+        return _either(self.phrases)
+
+
+_KINDS: Final[dict[type, str]] = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+_UNKNOWN_SHOWN: Final = 30
+
+
+def build(noun: Any, root: Node, context: Context) -> Any:
+    """The document as `noun`, or REFUSED."""
+    return _rule(noun).build(root, (), context)
+
+
+def salvage(noun: Any, root: Node, context: Context) -> dict[str, Any]:
+    """The fields of the document that could be built, so that rules between them can be checked all the same."""
+    if type(root.value) is not dict:
+        _mistyped(root, (), context, "a mapping")
+        return {}
+    return _fields(noun).values(root, (), context)
+
+
+class _Fields:
+    """The fields of one noun."""
+
+    def __init__(self, noun: type[Any]) -> None:
+        hints = get_type_hints(noun, include_extras=True)
+        self.builds = {field.name: _rule(hints[field.name]).build for field in fields(noun)}
+        self.required = tuple(
+            field.name for field in fields(noun) if field.default is MISSING and field.default_factory is MISSING
+        )
+
+    def values(self, node: Node, steps: Steps, context: Context) -> dict[str, Any]:
+        """The fields that are there and right."""
+        made: dict[str, Any] = {}
+        for name, child in node.value.items():
+            known = self.builds.get(name)
+            if known is None:
+                self._unknown(name, child, steps, context)
+                continue
+            value = known(child, (*steps, name), context)
+            if value is not REFUSED:
+                made[name] = value
+        for name in self.required:
+            if name not in node.value:
+                place = node.key if steps else node
+                said = f"{_called(steps)} needs the field {shown(name)}"
+                context.findings.error("missing-field", said, (*steps, name), place)
+        return made
+
+    def _unknown(self, name: str, node: Node, steps: Steps, context: Context) -> None:
+        known = list(self.builds)
+        near = similar(name, known)
+        hint = f"did you mean {shown(near)}?" if near else f"known here: {', '.join(known[:_UNKNOWN_SHOWN])}"
+        said = f"there is no field {shown(name)} in {_called(steps)}: {hint}"
+        context.findings.error("unknown-field", said, (*steps, name), node.key)
+
+
+@cache
+def _fields(noun: type[Any]) -> _Fields:
+    return _Fields(noun)
+
+
+def _either(phrases: tuple[str, ...]) -> str:
+    return phrases[0] if len(phrases) == 1 else f"{', '.join(phrases[:-1])} or {phrases[-1]}"
+
+
+def _called(steps: Steps) -> str:
+    return route(steps) or "the document"
+
+
+def _mistyped(node: Node, steps: Steps, context: Context, says: str, reference: str = "wrong-type") -> Refused:
+    """Report that something else was expected."""
+    value = node.value
+    if isinstance(value, Refused):
+        return value
+    said = f"{_called(steps)} must be {says}; it is {_is(value)}"
+    if type(value) is str and "number" in says and value.isascii() and value.isdigit():
+        said += ": write it without quotes"
+    elif type(value) in (int, float, bool) and "text" in says:
+        said += ": quote it"
+    context.findings.error(reference, said, steps, node)
     return REFUSED
 
 
-def below(where: str, name: str) -> str:
-    """The path of a field."""
-    return f"{where}.{name}" if where else name
-
-
-@cache
-def _noun(noun: Any) -> Check:
-    hints = get_type_hints(noun, include_extras=True)
-    checks = {f.name: _type(hints[f.name]) for f in fields(noun)}
-    required = [f.name for f in fields(noun) if f.default is MISSING and f.default_factory is MISSING]
-
-    def check(node: Node, where: str, problems: list[Problem]) -> Any:
-        if not isinstance(node.value, dict):
-            return _wrong(node, where, problems, "a mapping")
-        values: dict[str, Any] = {}
-        bad = False
-        for name, child in node.value.items():
-            inner = checks.get(name)
-            if inner is None:
-                bad = True
-                _unknown_key(node, where, name, list(checks), problems)
-                continue
-            value = inner(child, below(where, name), problems)
-            bad = bad or value is REFUSED
-            values[name] = value
-        for name in required:
-            if name not in node.value:
-                bad = True
-                report(problems, node, where, "missing-field", f"{where or 'the document'} needs the field {name!r}")
-        return REFUSED if bad else noun(**values)
-
-    return check
-
-
-def _unknown_key(node: Node, where: str, name: str, known: list[str], problems: list[Problem]) -> None:
-    import difflib
-
-    near = difflib.get_close_matches(name, known, n=1)
-    meant = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
-    line, column = (node.keys or {}).get(name, (node.line, node.column))
-    message = f"there is no field {escaped(name)} in {where or 'the document'}; {meant}"
-    problems.append(
-        Problem(reference="unknown-field", message=message, where=below(where, name), line=line, column=column)
-    )
-
-
-def _wrong(node: Node, where: str, problems: list[Problem], wanted: str) -> Refused:
-    if isinstance(node.value, Refused):
-        return node.value
-    return report(problems, node, where, "wrong-type", f"{where or 'the document'} must be {wanted}, not {_is(node)}")
-
-
-def _is(node: Node) -> str:
-    value = node.value
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, list):
-        return "a list"
+def _is(value: Any) -> str:
     if value is None:
         return "empty"
-    return f"the {_KINDS[type(value)]} {escaped(str(value)) if isinstance(value, str) else value}"
-
-
-_KINDS = {str: "text", int: "number", float: "number", bool: "boolean"}
+    if isinstance(value, dict | list):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    if isinstance(value, str):
+        return f"the text {shown(value)}"
+    return str(value).lower() if isinstance(value, bool) else f"the number {value}"
 
 
 @cache
-def _type(hint: Any) -> Check:
+def _rule(hint: Any) -> Rule:
+    """The rule of an annotation, worked out once."""
     origin = get_origin(hint)
     if origin is Annotated:
-        base, *constraints = get_args(hint)
-        return _constrained(_type(base), tuple(constraints))
+        return _constrained(*get_args(hint))
     if origin is Literal:
         return _literal(get_args(hint))
     if origin in (Union, types.UnionType):
-        return _union(get_args(hint))
+        return _union(tuple(_rule(arm) for arm in get_args(hint)))
     if origin is tuple:
-        return _list(_type(get_args(hint)[0]))
+        return _list(_rule(get_args(hint)[0]))
     if origin is not None and issubclass(origin, Mapping):
-        return _mapping(get_args(hint)[0], _type(get_args(hint)[1]))
+        return _mapping(*get_args(hint))
     if is_dataclass(hint):
-        return _noun(cast("Any", hint))
+        return _noun(hint)
     return _plain(hint)
 
 
-def _plain(kind: type) -> Check:
-    wanted = {str: "text", int: "a whole number", float: "a number", bool: "true or false", type(None): "empty"}[kind]
+def _noun(noun: Any) -> Rule:
+    def made(node: Node, steps: Steps, context: Context) -> Any:
+        if type(node.value) is not dict:
+            return _mistyped(node, steps, context, "a mapping")
+        table = _fields(noun)
+        values = table.values(node, steps, context)
+        return noun(**values) if len(values) == len(node.value) and values.keys() >= required else REFUSED
 
-    def check(node: Node, where: str, problems: list[Problem]) -> Any:
-        # `True` is an int to Python and `1` is no text to a person: types are taken exactly.
-        return node.value if type(node.value) is kind else _wrong(node, where, problems, wanted)
-
-    return check
-
-
-def _literal(allowed: tuple[Any, ...]) -> Check:
-    said = " or ".join(repr(value) for value in allowed)
-
-    def check(node: Node, where: str, problems: list[Problem]) -> Any:
-        for value in allowed:
-            if type(value) is type(node.value) and value == node.value:
-                return value
-        return _wrong(node, where, problems, said)
-
-    return check
+    required = frozenset(_fields(noun).required)
+    return Rule(made, frozenset((dict,)), ("a mapping",))
 
 
-def _list(item: Check) -> Check:
-    def check(node: Node, where: str, problems: list[Problem]) -> Any:
-        if not isinstance(node.value, list):
-            return _wrong(node, where, problems, "a list")
-        values = [item(child, f"{where}.{index}", problems) for index, child in enumerate(node.value)]
-        return REFUSED if any(value is REFUSED for value in values) else tuple(values)
+def _plain(kind: type) -> Rule:
+    if kind is type(None):
+        return Rule(lambda node, steps, context: None, frozenset((kind,)), ("left out",))
+    says = _KINDS[kind]
 
-    return check
+    def made(node: Node, steps: Steps, context: Context) -> Any:
+        return node.value if type(node.value) is kind else _mistyped(node, steps, context, says)
+
+    return Rule(made, frozenset((kind,)), (says,))
 
 
-def _mapping(key: Any, item: Check) -> Check:
-    patterns = [c for c in get_args(key)[1:] if isinstance(c, Pattern)] if get_origin(key) is Annotated else []
-    longest = next((c.max_length for c in get_args(key)[1:] if isinstance(c, MaxLen)), None)
+def _literal(allowed: tuple[Any, ...]) -> Rule:
+    phrases = tuple(f"'{value}'" if isinstance(value, str) else str(value) for value in allowed)
+    says = _either(phrases)
+    exact = frozenset((type(value), value) for value in allowed)
 
-    def check(node: Node, where: str, problems: list[Problem]) -> Any:
-        if not isinstance(node.value, dict):
-            return _wrong(node, where, problems, "a mapping")
+    def made(node: Node, steps: Steps, context: Context) -> Any:
+        value = node.value
+        if type(value) not in kinds:
+            return _mistyped(node, steps, context, says)
+        if (type(value), value) in exact:
+            return value
+        near = similar(value, [v for v in allowed if isinstance(v, str)]) if isinstance(value, str) else None
+        said = f"{_called(steps)} must be {says}; it is {_is(value)}" + (f": did you mean '{near}'?" if near else "")
+        context.findings.error("unknown-choice", said, steps, node)
+        return REFUSED
+
+    kinds = frozenset(type(value) for value in allowed)
+    return Rule(made, kinds, phrases)
+
+
+def _union(arms: tuple[Rule, ...]) -> Rule:
+    """One of several: what the reader found decides which, so that its own message is given where one fits."""
+    offered = [arm.phrases for arm in arms if type(None) not in arm.kinds]
+    phrases = tuple(phrase for arm in offered for phrase in arm)
+    says = _either(phrases)
+    by_kind: dict[type, list[Build]] = {}
+    for arm in arms:
+        for kind in arm.kinds:
+            by_kind.setdefault(kind, []).append(arm.build)
+    first = {kind: builds[0] for kind, builds in by_kind.items()}
+    ambiguous = [kind for kind, builds in by_kind.items() if len(builds) > 1]
+    if ambiguous:
+        raise TypeError(f"two arms of a union take {ambiguous[0].__name__}: {says}")
+    alone = len(offered) == 1
+
+    def made(node: Node, steps: Steps, context: Context) -> Any:
+        arm = first.get(type(node.value))
+        if arm is None:
+            return _mistyped(node, steps, context, says)
+        if alone or type(node.value) is not str:
+            return arm(node, steps, context)
+        aside = Context(Findings(), context.explain)
+        value = arm(node, steps, aside)
+        if value is not REFUSED:
+            return value
+        return _mistyped(node, steps, context, says, aside.findings.sorted()[0].reference)
+
+    return Rule(made, frozenset(by_kind), phrases)
+
+
+def _list(item: Rule) -> Rule:
+    def made(node: Node, steps: Steps, context: Context) -> Any:
+        if type(node.value) is not list:
+            return _mistyped(node, steps, context, "a list")
+        values = [item.build(child, (*steps, index), context) for index, child in enumerate(node.value)]
+        return tuple(value for value in values if value is not REFUSED)
+
+    return Rule(made, frozenset((list,)), ("a list",))
+
+
+def _mapping(key: Any, item_hint: Any) -> Rule:
+    """Entries that were refused are left out; the findings say that they were there."""
+    item = _rule(item_hint)
+    tests = _tests(get_args(key)[1:]) if get_origin(key) is Annotated else ()
+
+    def made(node: Node, steps: Steps, context: Context) -> Any:
+        if type(node.value) is not dict:
+            return _mistyped(node, steps, context, "a mapping")
         values: dict[str, Any] = {}
-        bad = False
         for name, child in node.value.items():
-            misfit = next((p.says for p in patterns if not p.regex.fullmatch(name)), None)
-            if misfit is None and longest is not None and len(name) > longest:
-                misfit = f"at most {longest} characters long"
+            below = (*steps, name)
+            misfit = next((test for test in tests if not test.fits(name)), None)
             if misfit is not None:
-                bad = True
-                line, column = (node.keys or {}).get(name, (node.line, node.column))
-                message = f"the name {escaped(name)} in {where or 'the document'} must be {misfit}"
-                at = below(where, escaped(name))
-                problems.append(Problem(reference="bad-name", message=message, where=at, line=line, column=column))
+                told = _told(misfit, name, context) or ("bad-name", f"must be {misfit.says}")
+                said = f"the name {shown(name)} in {_called(steps)} {told[1]}"
+                context.findings.error(told[0], said, below, child.key)
                 continue
-            value = item(child, below(where, name), problems)
-            bad = bad or value is REFUSED
-            values[name] = value
-        return REFUSED if bad else values
-
-    return check
-
-
-def _union(members: tuple[Any, ...]) -> Check:
-    """The first member that fits; where none does, the problem of the only one that could have been meant."""
-    optional = type(None) in members
-    rest = [member for member in members if member is not type(None)]
-    checks = [_type(member) for member in rest]
-    structured = [_type(m) for m in rest if is_dataclass(m) or get_origin(m) in (tuple, dict)]
-
-    def check(node: Node, where: str, problems: list[Problem]) -> Any:
-        if node.value is REFUSED or (optional and node.value is None):
-            return node.value
-        if isinstance(node.value, dict | list) and len(structured) == 1:
-            return structured[0](node, where, problems)
-        attempts: list[list[Problem]] = []
-        for inner in checks:
-            found: list[Problem] = []
-            value = inner(node, where, found)
+            value = item.build(child, below, context)
             if value is not REFUSED:
-                return value
-            attempts.append(found)
-        if len(attempts) == 1 or all(a[0].reference != "wrong-type" for a in attempts if a):
-            problems.extend(attempts[0])
-            return REFUSED
-        near = [a for a in attempts if a and a[0].reference != "wrong-type"]
-        if len(near) == 1:
-            problems.extend(near[0])
-            return REFUSED
-        return _wrong(node, where, problems, " or ".join(_says(member) for member in rest))
+                values[name] = value
+        return values
 
-    return check
+    return Rule(made, frozenset((dict,)), ("a mapping",))
 
 
-def _says(hint: Any) -> str:
-    origin = get_origin(hint)
-    if origin is Annotated:
-        inner = get_args(hint)[1:]
-        pattern = next((c.says for c in inner if isinstance(c, Pattern)), None)
-        low = next((c.ge for c in inner if isinstance(c, Ge)), None)
-        high = next((c.le for c in inner if isinstance(c, Le)), None)
-        if low is not None and high is not None:
-            return f"a number from {low} to {high}"
-        return pattern or _says(get_args(hint)[0])
-    if origin is Literal:
-        return " or ".join(repr(value) for value in get_args(hint))
-    if is_dataclass(hint):
-        return "a mapping"
-    return {str: "text", int: "a whole number", float: "a number", bool: "true or false"}.get(hint, "something else")
+class _Test(NamedTuple):
+    """One constraint of an annotation."""
+
+    fits: Callable[[Any], bool]
+    says: str
+    reference: str
+    pattern: Pattern | None = None
 
 
-def _constrained(inner: Check, constraints: tuple[Any, ...]) -> Check:
-    tests = tuple(test for constraint in constraints if (test := _test(constraint)) is not None)
+def _told(test: _Test, text: str, context: Context) -> Told | None:
+    explain = context.explain.get(test.pattern) if test.pattern is not None else None
+    return explain(text) if explain is not None else None
 
-    def check(node: Node, where: str, problems: list[Problem]) -> Any:
-        value = inner(node, where, problems)
+
+def _constrained(base: Any, *constraints: Any) -> Rule:
+    inner = _rule(base)
+    tests = _tests(constraints, "characters" if inner.kinds == {str} else "entries")
+    low, high = (
+        next((getattr(c, name) for c in constraints if isinstance(c, kind)), None)
+        for name, kind in (("ge", Ge), ("le", Le))
+    )
+    pattern = next((c.says for c in constraints if isinstance(c, Pattern)), None)
+    says = f"{inner.says} from {low} to {high}" if low is not None and high is not None else pattern or inner.says
+
+    def made(node: Node, steps: Steps, context: Context) -> Any:
+        value = inner.build(node, steps, context)
         if value is REFUSED:
             return value
-        for fits, says, reference in tests:
-            if not fits(value):
-                said = escaped(str(value)) if isinstance(value, str) else "it is not"
-                return report(problems, node, where, reference, f"{where} must be {says}: {said}")
+        for test in tests:
+            if not test.fits(value):
+                named = value if isinstance(value, str) else ""
+                expected = f"must be {says if test.reference == 'out-of-range' else test.says}"
+                told = _told(test, named, context) or (test.reference, f"{expected}; it is {_size(node.value)}")
+                context.findings.error(told[0], f"{_called(steps)} {told[1]}", steps, node)
+                return REFUSED
         return value
 
-    return check
+    return Rule(made, inner.kinds, (says,))
 
 
-def _test(constraint: Any) -> tuple[Callable[[Any], bool], str, str] | None:
+def _size(value: Any) -> str:
+    return f"{len(value)}" if isinstance(value, dict | list) else _is(value)
+
+
+@cache
+def _tests(constraints: tuple[Any, ...], counted: str = "characters") -> tuple[_Test, ...]:
+    return tuple(_test(constraint, counted) for constraint in constraints)
+
+
+def _test(constraint: Any, counted: str) -> _Test:
     match constraint:
         case Ge(ge=low):
-            return lambda v: bool(v >= low), f"at least {low}", "out-of-range"
+            return _Test(lambda v: bool(v >= low), f"at least {low}", "out-of-range")
         case Le(le=high):
-            return lambda v: bool(v <= high), f"at most {high}", "out-of-range"
+            return _Test(lambda v: bool(v <= high), f"at most {high}", "out-of-range")
         case MaxLen(max_length=most):
-            return lambda v: len(v) <= most, f"at most {most} long", "too-long"
+            return _Test(lambda v: len(v) <= most, f"at most {most} {counted} long", "too-long")
         case MinLen(min_length=least):
-            return lambda v: len(v) >= least, f"at least {least} long", "too-short"
-        case Pattern():
-            return lambda v: constraint.regex.fullmatch(v) is not None, constraint.says, "bad-value"
+            return _Test(lambda v: len(v) >= least, f"at least {least} {counted} long", "too-short")
+        case Pattern(regex=regex, says=says):
+            return _Test(lambda v: regex.fullmatch(v) is not None, says, "bad-value", constraint)
         case _:
-            return None
+            raise TypeError(f"the reader does not know the constraint {constraint!r}")

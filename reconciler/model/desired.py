@@ -230,8 +230,8 @@ class DesiredState:
         default_factory=dict, changes=HOT, doc="Named ranges; every declared port lies in one of them."
     )
     defaults: Defaults = setting(default=Defaults(), changes=HOT, doc="Values for models that name none.")
-    models: Annotated[Mapping[LabelText, ModelSpec], MaxLen(MAX_MODELS)] = setting(
-        default_factory=dict, changes=REPLACE, doc="The ensemble: label -> model."
+    models: Mapping[LabelText, ModelSpec] = setting(
+        changes=REPLACE, doc="The ensemble: label -> model; `{}` says that nothing is served, which must be said."
     )
     groups: Mapping[LabelText, Group] = setting(default_factory=dict, changes=HOT, doc="Groups of models.")
     gateways: Gateways = setting(default=Gateways(), changes=GATEWAY, doc="What routes clients.")

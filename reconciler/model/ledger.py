@@ -47,6 +47,8 @@ class Ledger:
     """Labels that have had a process since they were declared: they get memory before newcomers."""
     leases: Mapping[str, int]
     """label -> the port it was last launched on; `port: auto` keeps it, and any other port is immutable."""
+    reserved: frozenset[str] = frozenset()
+    """Labels that were promised memory and do not hold it yet: nobody may take it while their old server goes."""
 
 
 EMPTY = Ledger(attempts={}, suspensions={}, proved=frozenset(), launched=frozenset(), leases={})

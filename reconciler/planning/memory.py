@@ -58,8 +58,8 @@ def budget(host: HostFile, facts: HostFacts) -> Observation[int]:
 class Admission:
     """Who gets memory, decided from what is declared and not from who asks first.
 
-    Because a server that is being replaced keeps its claim while it is down, the decision is the same in every
-    tick of one change, however long each step takes.
+    Whoever was promised memory in an earlier tick comes first, also while its server is down: so the decision is
+    the same in every tick of one change, however long each step takes.
     """
 
     admitted: frozenset[str]
@@ -93,7 +93,8 @@ def admit(
     targets = {label: changes[label].target for label in contenders}
     order = sorted(contenders, key=lambda label: rank(_known(targets[label]), ledger))
     admitted: set[str] = set()
-    incumbents = [label for label in order if label in ledger.launched or label in held]
+    known = ledger.reserved | ledger.launched | held.keys()
+    incumbents = sorted(known & contenders.keys(), key=lambda label: (label not in ledger.reserved, order.index(label)))
     grew = True
     while grew:
         # One incumbent that shrinks may make room for another that was refused before it.

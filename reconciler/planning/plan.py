@@ -47,7 +47,7 @@ class Planner:
         changes = diff(facts, targets)
         ledger = remember(facts, targets, changes, jitter)
         view = look(replace(facts, ledger=ledger), targets, changes)
-        return Decision(view=view, plan=propose(view, self.verbs), ledger=ledger)
+        return Decision(view=view, plan=propose(view, self.verbs), ledger=view.facts.ledger)
 
     def chosen(self, decision: Decision) -> tuple[Verb, ...]:
         """The actions of a decision of this planner, as the verbs that proposed them."""
@@ -67,7 +67,7 @@ def look(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, Chan
     used = sum(s.memory for s in facts.observed.servers.values() if s.live) + unseen
     starting = {c.subject for c in changes.values() if c.live is not None and _on_its_way(facts, c.live)}
     return View(
-        facts=facts,
+        facts=replace(facts, ledger=replace(facts.ledger, reserved=arrangement.admitted)),
         targets=targets,
         changes=tuple(changes.values()),
         leaving=arrangement.leaving,

@@ -78,7 +78,7 @@ def exposure(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, 
     listed = {r.label for r in state.value.routes} if isinstance(state, Present) else set[str]()
     routes = []
     for label, target in targets.items():
-        if target.port is None:
+        if target.spec.port == "none":
             continue
         live = changes[label].live
         serving = live is not None and live.standing is Standing.OURS and live.health is Health.SERVING

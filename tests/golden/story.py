@@ -75,11 +75,9 @@ class Story:
         told = self.observed
         host = parse_host(yaml.safe_dump({"version": 1, **told.get("host", {})}).encode(), "host.yaml")
         desired = self.desired(host)
-        planner = _planner()
+        backends = planner().backends
         empty = _observed(told, desired, {}, {})
-        targets = Resolver(planner.backends).resolve(
-            Facts(desired=desired, observed=empty, ledger=EMPTY, host=host, now=NOW)
-        )
+        targets = Resolver(backends).resolve(Facts(desired=desired, observed=empty, ledger=EMPTY, host=host, now=NOW))
         servers = {label: _server(label, entry or {}, targets) for label, entry in told.get("servers", {}).items()}
         gateways = {kind: _gateway(entry, servers, targets) for kind, entry in told.get("gateways", {}).items()}
         return Facts(
@@ -90,13 +88,20 @@ class Story:
             now=NOW,
         )
 
+    def forecast(self) -> Forecast:
+        """All that follows from it."""
+        return forecast(planner(), self.facts())
+
     def tell(self) -> tuple[str, str]:
         """What the plan says, and the routes before, during and after it."""
-        outcome = forecast(_planner(), self.facts())
-        return as_text(document(outcome, "ensemble.yaml"), full=True), _routes(outcome)
+        outcome = self.forecast()
+        return as_text(
+            document(outcome, "ensemble.yaml"), full="--full" in self.observed.get("told_with", ["--full"])
+        ), _routes(outcome)
 
 
-def _planner() -> Planner:
+def planner() -> Planner:
+    """The real planner with every installed plug-in."""
     return Planner(plugins.installed_backends(), plugins.installed_verbs())
 
 
@@ -120,12 +125,12 @@ def _observed(
         listeners={port: _listener(port, listeners.get(port)) for port in sorted(ports)},
         artifacts={ref: _artifact(artifacts.get(ref)) for ref in sorted(str(launch_reference(s)) for s in sources)},
         gateways=gateways,
-        host=_host_facts(told.get("machine", {})),
+        host=_host_facts(told.get("machine", {}), told.get("host", {}).get("accept_cpu", False)),
         blind=told.get("blind"),
     )
 
 
-def _host_facts(told: Mapping[str, Any]) -> HostFacts:
+def _host_facts(told: Mapping[str, Any], accept_cpu: bool) -> HostFacts:
     total = told.get("memory", "128GiB")
     runtimes: dict[str, Observation[tuple[str, ...]]] = {
         "mlx-lm": Present(value=("python", "-m", "mlx_lm", "server")),
@@ -137,6 +142,7 @@ def _host_facts(told: Mapping[str, Any]) -> HostFacts:
         platform=told.get("platform", "darwin"),
         memory_total=Unknown(reason=total["unknown"]) if isinstance(total, dict) else Present(value=size(total)),
         runtimes=runtimes,
+        accept_cpu=accept_cpu,
         template_folder="/state/templates",
     )
 

@@ -12,6 +12,7 @@ from reconciler.model.names import Subject, gateway_subject, server_subject
 from reconciler.model.observed import Listener, ObservedState, Present, Standing, Unknown
 from reconciler.model.plan import Plan
 from reconciler.model.routes import Route
+from reconciler.model.target import Target
 from reconciler.model.view import Facts
 from reconciler.planning import backoff
 from reconciler.planning.forecast import Forecast, memory_used
@@ -40,7 +41,9 @@ def forecast_settles(scenario: Scenario) -> Forecast:
 def second_apply_does_nothing(run: Run) -> None:
     """No request and no write, also not of the ledger."""
     world, writes, requests = run.world, run.world.writes, len(run.world.requests)
-    again = apply(Scenario(desired=run.decisions[-1].view.facts.desired, host_file=world.host_file, truth=world.truth), world)
+    again = apply(
+        Scenario(desired=run.decisions[-1].view.facts.desired, host_file=world.host_file, truth=world.truth), world
+    )
     assert again.ending.settled
     assert world.requests[requests:] == []
     assert world.writes == writes, "something was written although nothing was to be done"
@@ -52,8 +55,8 @@ def forecast_is_what_happens(predicted: Forecast, run: Run, scenario: Scenario) 
     done = steps_by_subject([(request.kind, request.subject) for request in run.world.requests])
     assert done == foreseen
     assert outcome(look(scenario, run.world)) == outcome(predicted.final.facts.observed)
-    said = [(b.subject, b.reference) for b in predicted.end.blocked]
-    assert [(b.subject, b.reference) for b in run.plan.blocked] == said
+    said = {(b.subject, b.reference) for b in predicted.end.blocked}
+    assert {(b.subject, b.reference) for b in run.plan.blocked} == said
     before, after = predicted.final.facts.ledger, run.world.ledger
     assert (after.launched, dict(after.leases)) == (before.launched, dict(before.leases))
     idle = {c.label for c in predicted.final.changes if c.verdict is not Verdict.MATCHES}
@@ -174,7 +177,9 @@ def gateway_fields_touch_no_server(run: Run) -> None:
     seen = run.decisions[-1].view.facts
     matching = {c.subject for c in run.decisions[-1].view.changes if c.verdict is Verdict.MATCHES}
     models = {
-        label: replace(spec, context_length=12_345, max_output_tokens=99, aliases=(), priority=7, request_params={"a": 1})
+        label: replace(
+            spec, context_length=12_345, max_output_tokens=99, aliases=(), priority=7, request_params={"a": 1}
+        )
         for label, spec in seen.desired.state.models.items()
     }
     state = replace(seen.desired.state, models=models)
@@ -265,16 +270,18 @@ def exposure_is_stable(scenario: Scenario, run: Run) -> None:
         should = {
             label
             for label, target in view.targets.items()
-            if target.port is not None
-            and isinstance(target.artifact, Present)
-            and target.artifact.value.complete
-            and label in view.facts.ledger.proved
+            if target.spec.port != "none" and _complete(target) and label in view.facts.ledger.proved
         }
         told = {r.label for r in view.wanted["litellm"]}
         assert should <= told, f"not listed: {should - told}"
         assert all(r.upstream is None for r in view.wanted["litellm"])
-    proved = run.decisions[0].view.facts.ledger.proved
+    view = run.decisions[0].view
+    proved = {label for label in view.facts.ledger.proved if _complete(view.targets[label])}
     assert before is None or _stayed(run, before & proved), "a label was taken off the list and put back"
+
+
+def _complete(target: Target) -> bool:
+    return isinstance(target.artifact, Present) and target.artifact.value.complete
 
 
 def listed(world: World) -> set[str] | None:
@@ -318,6 +325,23 @@ def everything(scenario: Scenario) -> None:
     unknown_destroys_nothing(scenario)
     unknown_port_is_not_free(scenario)
     second_apply_does_nothing(run)
+
+
+def converges_to_the_same(calm: Run, faulty: Run, scenario: Scenario) -> None:
+    """After requests have stopped going wrong, the world is the one that it would have been."""
+    held = {b.subject for b in faulty.plan.blocked if b.reference in ("crash-loop", "held-permanent")}
+    if held <= {b.subject for b in calm.plan.blocked}:
+        assert outcome(look(scenario, faulty.world)) == outcome(look(scenario, calm.world))
+
+
+def broken_models_are_given_up(run: Run) -> None:
+    """A model that cannot serve is held after its budget, and everything else is served."""
+    duds = run.world.script.duds
+    for change in run.ending.decision.view.changes:
+        if change.verdict in (Verdict.STARTING, Verdict.CRASHED, Verdict.STUCK, Verdict.UNHEALTHY):
+            assert change.label in duds or change.subject in {b.subject for b in run.plan.blocked}
+    for (label, digest), starts in run.world.starts.items():
+        assert len(starts) <= rules.STARTS, f"{label} with {digest} was started {len(starts)} times"
 
 
 def predicted_end(predicted: Forecast) -> Decision:

@@ -175,16 +175,16 @@ def _attempt(digest: str, count: int, wait: float) -> Attempt:
 
 
 @st.composite
-def gateway_files(
-    draw: st.DrawFn, desired: Desired, found: Mapping[str, Record], ledger: Ledger
-) -> dict[str, Gateway]:
+def gateway_files(draw: st.DrawFn, desired: Desired, found: Mapping[str, Record], ledger: Ledger) -> dict[str, Gateway]:
     """The files of the gateways that the host names: right, stale, empty, missing or unreadable."""
     declared = desired.state.gateways
     kinds = [k for k, spec in (("front", declared.front), ("litellm", declared.litellm)) if spec is not None]
     used = {r.process.port for r in found.values()} | set(ledger.leases.values())
     # A route to a port that somebody else has had would be of a gateway that we have not written.
     spare = [port for port in (*TEAM, *EXPERIMENTAL, 8107) if port not in used]
-    named = [k for k in kinds if draw(often(True, 12))] + (["litellm"] if "litellm" not in kinds and draw(often(False, 8)) else [])
+    named = [k for k in kinds if draw(often(True, 12))] + (
+        ["litellm"] if "litellm" not in kinds and draw(often(False, 8)) else []
+    )
     exposed = declared.front is not None and declared.litellm is not None and declared.litellm.mode != "direct"
     result = {}
     for kind in named:
@@ -318,3 +318,18 @@ def edited(draw: st.DrawFn, scenario: Scenario) -> Scenario:
     first = draw(SECONDS)
     edits = (Edit(after=first, desired=less), Edit(after=first + draw(SECONDS), desired=scenario.desired))
     return replace(scenario, edits=edits[: draw(st.sampled_from([2, 1]))])
+
+
+@st.composite
+def doomed(draw: st.DrawFn, scenario: Scenario) -> Scenario:
+    """The same world, in which some models crash after every start or never answer."""
+    labels = [*scenario.desired.state.models, *STRANGERS]
+    duds = {label: draw(st.sampled_from([inf, 0.5, 30.0])) for label in labels if draw(st.booleans())}
+    records = {
+        label: replace(r, server=replace(r.server, ready_at=inf))
+        if label in duds and r.server is not None and r.server.ready_at >= EPOCH
+        else r
+        for label, r in scenario.truth.records.items()
+    }
+    script = replace(scenario.script, duds=duds)
+    return replace(scenario, script=script, truth=replace(scenario.truth, records=records))

@@ -54,12 +54,8 @@ def test_contracts_are_kept() -> None:
 
 
 @pytest.mark.parametrize(("place", "line", "contract"), PLANTED)
-def test_a_planted_violation_breaks_its_contract(
-    tmp_path: Path, place: str, line: str, contract: str
-) -> None:
-    shutil.copytree(
-        ROOT / "reconciler", tmp_path / "reconciler", ignore=shutil.ignore_patterns("__pycache__")
-    )
+def test_a_planted_violation_breaks_its_contract(tmp_path: Path, place: str, line: str, contract: str) -> None:
+    shutil.copytree(ROOT / "reconciler", tmp_path / "reconciler", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     planted = tmp_path / "reconciler" / place
     planted.with_name("planted_too.py").write_text("", encoding="utf-8")

@@ -65,7 +65,11 @@ def _artifact(observation: Observation[Artifact] | None) -> str:
 
 def _record(record: Record) -> str:
     p, server = record.process, record.server
-    times = f"since {server.since:g} ready {server.ready_at:g} dies {server.dies_at:g} wedged {server.wedged_at:g}" if server else "no process"
+    times = (
+        f"since {server.since:g} ready {server.ready_at:g} dies {server.dies_at:g} wedged {server.wedged_at:g}"
+        if server
+        else "no process"
+    )
     return (
         f"port={p.port} spec={p.spec_hash} artifact={p.artifact} memory={p.memory / 2**30:.2f} GiB"
         f" complete={record.complete} {record.doubt} {times}"

@@ -20,7 +20,7 @@ from .describe import describe
 from .rules import Violated
 from .script import Script
 from .truth import Truth
-from .virtual_time import run
+from .virtual_time import Killed, run
 from .world import World
 
 PATIENCE: Final = 6 * 3600.0
@@ -125,11 +125,14 @@ def apply(scenario: Scenario, world: World | None = None, plans: Planner | None 
     return Run(world=world, ending=ending, decisions=tuple(decisions))
 
 
-def cut_off(scenario: Scenario, world: World, turn: int) -> None:
-    """Run an engine and kill it at `turn`. Raises nothing if it had come to its end by then."""
+def cut_off(scenario: Scenario, world: World, turn: int) -> bool:
+    """Run an engine and kill it at `turn`; True if it had come to its end by then."""
     engine = Engine(world.host(), planner(), scenario.wanted(world), scenario.host_file)
     try:
         run(engine.settle(world.now + PATIENCE), world.time, kill_after=turn)
+        return True
+    except Killed:
+        return False
     except Violated as violated:
         raise AssertionError(str(violated)) from None
     finally:

@@ -160,9 +160,7 @@ def _kept_unseen(world: "World", gateway: Gateway, route: Route) -> bool:
     """Whether nothing can be said about the server, and the binding stays what it was."""
     record = world.truth.records.get(route.label)
     unseen = world.truth.blind or (record is not None and record.standing(world.now) is Standing.UNKNOWN)
-    return bool(unseen) and any(
-        r.label == route.label and r.upstream == route.upstream for r in gateway.routes or ()
-    )
+    return bool(unseen) and any(r.label == route.label and r.upstream == route.upstream for r in gateway.routes or ())
 
 
 def _leads_to_its_server(world: "World", kind: str, route: Route, record: Record | None) -> None:
@@ -170,9 +168,7 @@ def _leads_to_its_server(world: "World", kind: str, route: Route, record: Record
     live = record.look(world.now, False) if record is not None else None
     proved = live is not None and live.standing is Standing.OURS and live.health is Health.SERVING
     world.require(proved, "route-to-nowhere", f"{kind}: the server of {route.label} is not proved ({live})")
-    world.require(
-        route.label not in world.stopping, "route-to-the-leaving", f"{kind}: {route.label} is being stopped"
-    )
+    world.require(route.label not in world.stopping, "route-to-the-leaving", f"{kind}: {route.label} is being stopped")
     reached = (live.host, live.port, live.served_name) if live is not None else None
     told = (upstream.host, upstream.port, upstream.served_name) if upstream is not None else None
     world.require(reached == told, "route-astray", f"{kind}: {route.label} goes to {told}, its server is {reached}")

@@ -1,0 +1,1 @@
+"""The desired room: texts in, problems with places or a desired state out."""
