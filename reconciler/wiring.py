@@ -1,14 +1,17 @@
 """The composition root: the one module that knows every room."""
 
 import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from reconciler import plugins
 from reconciler.adapters.clock import NoHints, SystemClock
 from reconciler.adapters.host_file import find_host_file
 from reconciler.adapters.worktree import WorktreeSource
+from reconciler.backends.base import Backend
 from reconciler.desired.host import parse_host
 from reconciler.desired.parse import parse
 from reconciler.desired.slice import select
@@ -19,6 +22,9 @@ from reconciler.model.problem import ExitCode, Problem, ReconcilerError
 from reconciler.planning.plan import Planner
 from reconciler.ports.host import Host
 from reconciler.surface.composition import Settings
+
+if TYPE_CHECKING:
+    from reconciler.adapters.prober import CompletionProber
 
 _NAMES: Final = ("desired-state/ensemble.yaml", "ensemble.yaml")
 
@@ -47,8 +53,20 @@ class Wired:
         return Planner(plugins.installed_backends(), plugins.installed_verbs())
 
     @cached_property
+    def _machine(self) -> "LocalHost":
+        return LocalHost(self.host_file, self.planner.backends)
+
+    @property
     def host(self) -> Host:
-        return local_host(self.host_file)
+        return self._machine.ports
+
+    def exclusively(self, doing: str) -> AbstractContextManager[None]:
+        from reconciler.adapters.lock import held
+
+        return held(self._machine.root, doing)
+
+    async def close(self) -> None:
+        await self._machine.close()
 
     def bundle(self) -> Bundle:
         return WorktreeSource(self._path).read()
@@ -68,26 +86,41 @@ def compose(settings: Settings) -> Wired:
     return Wired(settings)
 
 
-def local_host(host_file: HostFile) -> Host:
-    """The ports of this machine."""
-    from reconciler.adapters.gateway_files import LocalGateways
-    from reconciler.adapters.hf_cache import LocalArtifacts
-    from reconciler.adapters.listeners import LocalListeners
-    from reconciler.adapters.machine import LocalMachine
-    from reconciler.adapters.processes import RecordedProcesses
-    from reconciler.adapters.state_dir import StateDir
+class LocalHost:
+    """This machine: its ports, and what has to be ended with the event loop."""
 
-    state = StateDir()
-    return Host(
-        clock=SystemClock(),
-        changes=NoHints(),
-        processes=RecordedProcesses(state.root / "run"),
-        listeners=LocalListeners(),
-        artifacts=LocalArtifacts(roots=host_file.roots.values()),
-        gateways=LocalGateways(host_file),
-        machine=LocalMachine(host_file, state.root),
-        state=state,
-    )
+    def __init__(self, host_file: HostFile, backends: Mapping[str, Backend]) -> None:
+        from reconciler.adapters.gateway_files import LocalGateways
+        from reconciler.adapters.hf_cache import LocalArtifacts
+        from reconciler.adapters.listeners import LocalListeners
+        from reconciler.adapters.machine import LocalMachine
+        from reconciler.adapters.processes import RecordedProcesses
+        from reconciler.adapters.state_dir import StateDir
+
+        self._backends = backends
+        self._listeners = LocalListeners()
+        state = StateDir()
+        self.root = state.root
+        self.ports = Host(
+            clock=SystemClock(),
+            changes=NoHints(),
+            processes=RecordedProcesses(state.root / "run"),
+            listeners=self._listeners,
+            artifacts=LocalArtifacts(roots=host_file.roots.values()),
+            gateways=LocalGateways(host_file),
+            machine=LocalMachine(host_file, state.root),
+            state=state,
+        )
+
+    @cached_property
+    def _prober(self) -> "CompletionProber":
+        from reconciler.adapters.prober import CompletionProber
+
+        return CompletionProber(self._backends, lambda port: self._listeners.look((port,))[port])
+
+    async def close(self) -> None:
+        """End what is under way in this event loop."""
+        await self._prober.close()
 
 
 def _find_desired_file() -> Path:

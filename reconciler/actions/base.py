@@ -3,7 +3,11 @@
 from collections.abc import Iterator
 from typing import Protocol, Self
 
-from reconciler.model.plan import Action, Blocked, Claim, Effect, Waiting
+from reconciler.model.base import noun
+from reconciler.model.change import Change
+from reconciler.model.names import Subject, server_subject
+from reconciler.model.observed import ServerProcess
+from reconciler.model.plan import Action, Blocked, Claim, Waiting
 from reconciler.model.view import View
 from reconciler.ports.host import Host
 
@@ -23,6 +27,24 @@ class Verb(Action, Protocol):
         ...
 
 
-def nothing() -> Effect:
-    """The effect of changing nothing."""
-    return Effect(servers={}, gateways={})
+@noun
+class OnProcess:
+    """What the verbs that act on one recorded process have in common."""
+
+    process: ServerProcess
+    reference: str
+    reason: str
+
+    @property
+    def subject(self) -> Subject:
+        return server_subject(self.process.label)
+
+    @property
+    def claims(self) -> Claim:
+        return NO_CLAIM
+
+    @classmethod
+    def of(cls, change: Change) -> Iterator[Self]:
+        """The action on the process of a change; none where there is no process."""
+        if change.live is not None:
+            yield cls(process=change.live, reference=change.reference, reason=change.reason)

@@ -5,39 +5,26 @@ from typing import ClassVar, Self
 
 from reconciler.model.base import noun
 from reconciler.model.change import Verdict
-from reconciler.model.names import Subject, server_subject
-from reconciler.model.observed import ObservedState, ServerProcess
-from reconciler.model.plan import Blocked, Claim, Effect, Waiting
+from reconciler.model.observed import ObservedState
+from reconciler.model.plan import Blocked, Effect, Waiting
 from reconciler.model.view import View
 from reconciler.ports.host import Host
 
-from .base import NO_CLAIM
+from .base import OnProcess
 
 
 @noun
-class Forget:
+class Forget(OnProcess):
     """Drop a dead record; no process is touched."""
 
     kind: ClassVar[str] = "forget"
     destructive: ClassVar[bool] = False
 
-    process: ServerProcess
-    reference: str
-    reason: str
-
-    @property
-    def subject(self) -> Subject:
-        return server_subject(self.process.label)
-
-    @property
-    def claims(self) -> Claim:
-        return NO_CLAIM
-
     @classmethod
     def propose(cls, view: View) -> Iterator[Self | Waiting | Blocked]:
         for change in view.changes:
-            if change.verdict is Verdict.DEAD_RECORD and change.live is not None:
-                yield cls(process=change.live, reference=change.reference, reason=change.reason)
+            if change.verdict is Verdict.DEAD_RECORD:
+                yield from cls.of(change)
 
     def simulate(self, observed: ObservedState) -> Effect:
         return Effect(servers={self.process.label: None}, gateways={})

@@ -4,33 +4,21 @@ from collections.abc import Iterator
 from typing import ClassVar, Self
 
 from reconciler.model.base import noun
-from reconciler.model.names import Subject, server_subject
+from reconciler.model.names import server_subject
 from reconciler.model.observed import ObservedState, Present, ServerProcess
-from reconciler.model.plan import Blocked, Claim, Effect, Waiting
+from reconciler.model.plan import Blocked, Effect, Waiting
 from reconciler.model.view import View
 from reconciler.ports.host import Host
 
-from .base import NO_CLAIM
+from .base import OnProcess
 
 
 @noun
-class Stop:
+class Stop(OnProcess):
     """End one process that is proved ours; done when its port is free."""
 
     kind: ClassVar[str] = "stop"
     destructive: ClassVar[bool] = True
-
-    process: ServerProcess
-    reference: str
-    reason: str
-
-    @property
-    def subject(self) -> Subject:
-        return server_subject(self.process.label)
-
-    @property
-    def claims(self) -> Claim:
-        return NO_CLAIM
 
     @classmethod
     def propose(cls, view: View) -> Iterator[Self | Waiting | Blocked]:
@@ -40,7 +28,7 @@ class Stop:
             if waiting := _reachable(view, change.live):
                 yield waiting
             else:
-                yield cls(process=change.live, reference=change.reference, reason=change.reason)
+                yield from cls.of(change)
 
     def simulate(self, observed: ObservedState) -> Effect:
         return Effect(servers={self.process.label: None}, gateways={})

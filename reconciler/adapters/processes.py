@@ -1,136 +1,309 @@
-"""The run records of one state directory, as far as this version can prove them.
+"""The server processes of one state directory: started, proved, ended, taken up again and forgotten."""
 
-A record is `run/LABEL.json` beside `run/LABEL.lock`, which the server holds as long as it lives (docs/
-architecture.md, section 6). Two things are proved without looking at a process: a record of another boot is of a
-process that is gone, and so is one whose lock is free. Everything else is unknown, and so is left alone.
-"""
-
-import fcntl
-import json
 import os
-import sys
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Final
 
-from reconciler.model.observed import ServerProcess, Standing
+from reconciler.model.observed import Health, Present, ServerProcess, Standing, Unknown
 from reconciler.model.target import LaunchOrder
 from reconciler.ports.errors import ActionError, ObservationError
+from reconciler.ports.host import Clock, Listeners
 
-_RECORD: Final = ".json"
-_LOCK: Final = ".lock"
-_LIMIT: Final = 2**20
-_BOOT_FILE: Final = "/proc/sys/kernel/random/boot_id"
-_BOOT_SYSCTL: Final = "kern.bootsessionuuid"
+from .process_table import boot_id, seen, unique
+from .proof import Proof, prove
+from .records import SUFFIX, Lock, Record, Run
+
+LOCK_SECONDS: Final = 1.0
+"""How long a lock is asked for: an observer has it for a moment when it tests it."""
+_LOCK_PAUSE: Final = 0.01
+_GRACE: Final = 20.0
+_ARGUMENT_SHOWN: Final = 400
+_CANNOT_RUN: Final = frozenset({126, 127})
+"""What a shell ends with whose program did not start."""
 
 
-class RecordedProcesses:
-    """Lists records; starting and ending processes is not in this version."""
+def _starting(process: ServerProcess) -> Health:
+    return Health.STARTING
 
-    def __init__(self, run_dir: str | os.PathLike[str]) -> None:
-        self._run = os.fspath(run_dir)
+
+class LocalProcesses:
+    """Servers that hold their lock and outlive us; only one that is proved ours is ever signalled.
+
+    `judge` says what a proved process does; `grace` is the seconds between TERM and KILL. `at` is called at the
+    named points of a launch, a stop and a forget between which a kill may come; tests end their process there.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        clock: Clock,
+        listeners: Listeners,
+        *,
+        judge: Callable[[ServerProcess], Health] = _starting,
+        grace: float = _GRACE,
+        at: Callable[[str], None] = lambda point: None,
+    ) -> None:
+        self._root = os.path.abspath(root)
+        self._clock = clock
+        self._listeners = listeners
+        self._judge = judge
+        self._grace = grace
+        self._at = at
+        self._boot = boot_id()
+        self._live: tuple[int, ...] = ()
+        self._children: set[int] = set()
+        self._codes: dict[int, int] = {}
+
+    # ------------------------------------------------------------------------------------------------- looking
 
     def records(self) -> Mapping[str, ServerProcess]:
-        """label -> its record. Raises ObservationError when the directory cannot be listed."""
+        """label -> its record with a fresh proof; nothing is written. Raises ObservationError.
+
+        Of our own children those that have ended are reaped, each by its pid, or they would stay as zombies.
+        """
+        folder = os.path.join(self._root, "run")
         try:
-            names = sorted(name for name in os.listdir(self._run) if name.endswith(_RECORD))
+            names = sorted(os.listdir(folder))
         except FileNotFoundError:
+            self._live = ()
             return {}
         except OSError as error:
-            raise ObservationError(f"{self._run}: {error.strerror}") from error
-        labels = [name.removesuffix(_RECORD) for name in names]
-        return {label: self._one(label) for label in labels if label and not label.startswith(".")}
+            raise ObservationError(f"{folder}: {error.strerror}") from error
+        labels = [name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)]
+        self._reap()
+        live: list[int] = []
+        found = {label: self._server(label, live) for label in labels if label and not label.startswith(".")}
+        self._live = tuple(live)
+        return {label: server for label, server in found.items() if server is not None}
 
-    def _one(self, label: str) -> ServerProcess:
-        path = os.path.join(self._run, label)
+    def pids(self) -> tuple[int, ...]:
+        """The processes that were proved at the last look: those to look at first for who listens."""
+        return self._live
+
+    async def exited(self) -> None:
+        """Return when a process ends that was proved at the last look: a hint to look again."""
+        from .exits import any_exit
+
+        await any_exit(self._live)
+
+    def _server(self, label: str, live: list[int]) -> ServerProcess | None:
+        """What one record says; None where it was removed since the folder was listed."""
+        from dataclasses import replace
+
+        run = Run(self._root, label)
         try:
-            with open(path + _RECORD, "rb") as handle:
-                record = json.loads(handle.read(_LIMIT))
-            if not isinstance(record, dict):
-                raise ValueError("no JSON object")
-        except (OSError, ValueError, RecursionError) as error:
-            record = {}
-            detail = f"its record cannot be read: {error}"
-        else:
-            detail = "this version cannot prove it"
-        standing = Standing.UNKNOWN
-        if record.get("boot_id") and (boot := boot_id()) and record["boot_id"] != boot:
-            standing, detail = Standing.GONE, "the machine has been started again since"
-        elif _is_free(path + _LOCK):
-            standing, detail = Standing.GONE, "nobody holds its lock"
-        return ServerProcess(
-            label=label,
-            port=_number(record, "port") or 0,
-            standing=standing,
-            pid=_number(record, "pid"),
-            started=_number(record, "started"),
-            spec_hash=_text(record, "spec_hash"),
-            fields=_texts(record.get("fields")),
-            artifact=_text(record, "artifact"),
-            served_name=_text(record, "served_name"),
-            memory=_number(record, "memory") or 0,
-            detail=detail,
-        )
+            record = run.record()
+            if record is None:
+                return None
+            proof = prove(run, record, self._boot)
+        except OSError as error:
+            return _unseen(label, f"it could not be looked at: {error.strerror or error}")
+        live += proof.members
+        detail = self._ending(run, record, proof) if proof.standing is Standing.GONE else proof.reason
+        server = record.server(proof.standing, detail)
+        match proof.standing, proof.leader:
+            case Standing.OURS, None:
+                # What is left of it can be stopped and does not serve.
+                return replace(server, health=Health.ZOMBIE)
+            case Standing.OURS, _:
+                return replace(server, health=self._judge(server))
+            case Standing.ORPHAN, leader if leader is not None:
+                return replace(server, pid=leader.pid)
+            case _:
+                return server
+
+    def _ending(self, run: Run, record: Record, proof: Proof) -> str:
+        """How a server ended, as far as that is known, and what it said last."""
+        code = self._codes.get(record.pid or 0)
+        parts = (_spoken(code) if code is not None else "", proof.reason, run.last_line(record))
+        return "; ".join(part for part in parts if part)
+
+    def _reap(self) -> None:
+        for pid in list(self._children):
+            try:
+                ended, status = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                self._children.discard(pid)
+                continue
+            if ended:
+                self._children.discard(pid)
+                self._codes[pid] = os.waitstatus_to_exitcode(status)
+
+    def _look(self, label: str) -> tuple[Run, Record, Proof]:
+        """A fresh proof for a request. Raises ActionError."""
+        self._reap()
+        run = Run(self._root, label)
+        try:
+            record = run.record()
+            if record is not None:
+                return run, record, prove(run, record, self._boot)
+        except OSError as error:
+            raise ActionError("proof-failed", f"it could not be looked at: {error}") from error
+        raise ActionError("proof-failed", "its record is gone")
+
+    # ------------------------------------------------------------------------------------------------- launching
 
     async def launch(self, order: LaunchOrder) -> None:
-        """Not in this version."""
-        raise _not_available(f"start {order.label}")
+        """Start one server; done when its record names the process. Raises ActionError."""
+        from . import spawn
+
+        run = Run(self._root, order.label)
+        try:
+            run.prepare()
+            spawn.write_order_files(order.files)
+            lock = await self._taken(run)
+            try:
+                self._start(run, order, lock)
+            finally:
+                os.close(lock)
+        except OSError as error:
+            raise ActionError("launch-failed", f"it could not be started: {error}") from error
+
+    async def _taken(self, run: Run) -> int:
+        """A descriptor that holds the lock. Raises ActionError after LOCK_SECONDS."""
+        lock = run.take()
+        if lock is None:
+            import asyncio
+
+            end = asyncio.get_running_loop().time() + LOCK_SECONDS
+            while (lock := run.take()) is None:
+                if asyncio.get_running_loop().time() >= end:
+                    raise ActionError("already-running", "a server of this label still holds its lock")
+                await asyncio.sleep(_LOCK_PAUSE)
+        return lock
+
+    def _start(self, run: Run, order: LaunchOrder, lock: int) -> None:
+        """All between taking the lock and giving it away. Raises ActionError and OSError."""
+        from . import spawn
+        from .records import open_high
+
+        token = os.urandom(16).hex()
+        env = spawn.environment(os.environ, order.env, token)
+        argv = [spawn.executable(order.argv[0], env["PATH"]), *order.argv[1:]]
+        self._check_vacant(run, order)
+        log = open_high(run.log_path, os.O_WRONLY | os.O_APPEND)
+        try:
+            record = self._intent(run, order, token, os.fstat(log).st_size)
+            self._at("before-record")
+            run.write(record)
+            self._at("after-record")
+            try:
+                pid = spawn.spawn(argv, env, lock=lock, log=log, pid_path=run.pid_path)
+            except OSError:
+                run.remove()
+                raise
+        finally:
+            os.close(log)
+        self._at("after-spawn")
+        self._codes.pop(pid, None)
+        self._children.add(pid)
+        # Our child keeps its pid until we reap it, so this is it, even when it has ended already.
+        found = seen(pid)
+        if found is not None:
+            run.write(record.completed(pid, found.started, unique(pid)))
+        self._at("after-complete")
+
+    def _check_vacant(self, run: Run, order: LaunchOrder) -> None:
+        """Nobody of an earlier launch is left, and nobody listens, as of just before the start (P02)."""
+        earlier = run.record()
+        if earlier is not None:
+            # We hold the lock, so this says held; a process that is proved nevertheless does without it.
+            proof = prove(run, earlier, self._boot)
+            if proof.members:
+                raise ActionError("already-running", proof.reason or f"pid {proof.members[0]} of it still runs")
+        match self._listeners.look([order.port])[order.port]:
+            case Present(value=listener):
+                who = f"pid {listener.pid}" if listener.pid is not None else "a process that this user cannot see"
+                raise ActionError("port-occupied", f"port {order.port} was taken meanwhile, by {who}")
+            case Unknown(reason=reason):
+                raise ActionError("port-unknown", f"whether port {order.port} is free could not be seen: {reason}")
+
+    def _intent(self, run: Run, order: LaunchOrder, token: str, log_start: int) -> Record:
+        """What is written down before a start. Raises ActionError where no proof would be possible afterwards."""
+        if self._boot is None:
+            raise ActionError("boot-unknown", "what distinguishes this boot from others cannot be read")
+        return Record(
+            label=order.label,
+            port=order.port,
+            host=order.host,
+            token=token,
+            boot_id=self._boot,
+            spec_hash=order.spec_hash,
+            fields=order.fields,
+            artifact=order.artifact,
+            served_name=order.served_name,
+            memory=order.memory,
+            since=self._clock.now(),
+            log=run.log_path,
+            log_start=log_start,
+            argv=tuple(map(_cut, order.argv)),
+        )
+
+    # ------------------------------------------------------------------------------------ ending, taking up, forgetting
 
     async def stop(self, process: ServerProcess) -> None:
-        """Not in this version."""
-        raise _not_available(f"stop {process.label}")
+        """Prove it ours, end it and wait until its port is free and its record gone. Raises ActionError.
+
+        One that has ended by itself since it was looked at is stopped, if its record still says the same.
+        """
+        from .stopping import Stopping
+
+        def look() -> tuple[Record, Proof]:
+            return self._look(process.label)[1:]
+
+        await Stopping(process, look, self._listeners, self._at).run(self._grace)
+        await self._remove(process)
 
     async def adopt(self, process: ServerProcess) -> None:
-        """Not in this version."""
-        raise _not_available(f"adopt {process.label}")
+        """Complete the unfinished record of an orphan; one that is complete already is left. Raises ActionError."""
+        run, record, proof = self._look(process.label)
+        leader = proof.leader
+        if leader is None or process.pid not in {None, leader.pid}:
+            raise ActionError("proof-failed", proof.reason or "it is not the orphan that it was")
+        if proof.standing is Standing.ORPHAN:
+            try:
+                run.write(record.completed(leader.pid, leader.started, unique(leader.pid)))
+            except OSError as error:
+                raise ActionError("record-not-written", f"its record could not be completed: {error}") from error
 
     async def forget(self, process: ServerProcess) -> None:
-        """Not in this version."""
-        raise _not_available(f"forget {process.label}")
+        """Remove the record of a process that is gone. Raises ActionError."""
+        await self._remove(process)
+
+    async def _remove(self, process: ServerProcess) -> None:
+        """Remove the record that was looked at, if its process is gone now."""
+        run, record, proof = self._look(process.label)
+        if proof.standing is not Standing.GONE or (record.pid, record.started) != (process.pid, process.started):
+            raise ActionError("proof-failed", proof.reason or "it is not the dead record that it was")
+        try:
+            # Nobody may start a server on this record while it is being removed; a record of before the last
+            # boot names no lock of this one.
+            lock = await self._taken(run) if run.lock() is Lock.FREE else None
+            try:
+                self._at("before-forget")
+                current = run.record()
+                if current is not None and current.token == record.token:
+                    run.remove()
+            finally:
+                if lock is not None:
+                    os.close(lock)
+        except OSError as error:
+            raise ActionError("record-not-removed", f"its record could not be removed: {error}") from error
+        self._codes.pop(record.pid or 0, None)
 
 
-def boot_id() -> str | None:
-    """What distinguishes this boot of the machine from every other; None where it cannot be read."""
-    if sys.platform == "darwin":
-        from .darwin import sysctl_text
-
-        return sysctl_text(_BOOT_SYSCTL)
-    try:
-        with open(_BOOT_FILE, encoding="ascii") as handle:
-            return handle.read().strip() or None
-    except OSError:
-        return None
+def _unseen(label: str, why: str) -> ServerProcess:
+    return ServerProcess(label=label, port=0, standing=Standing.UNKNOWN, fields={}, detail=why)
 
 
-def _is_free(path: str) -> bool:
-    """Whether a lock file is there and nobody holds it; a shared test lock is taken and given back."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    finally:
-        os.close(handle)
-    return True
+def _cut(argument: str) -> str:
+    """An argument as a record shows it: a template is one, of up to 128 KiB."""
+    if len(argument) <= _ARGUMENT_SHOWN:
+        return argument
+    return f"{argument[:_ARGUMENT_SHOWN]}... ({len(argument)} characters)"
 
 
-def _not_available(what: str) -> ActionError:
-    return ActionError("not-available", f"this version cannot {what}", permanent=True)
-
-
-def _number(record: Mapping[str, Any], name: str) -> int | None:
-    value = record.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def _text(record: Mapping[str, Any], name: str) -> str:
-    value = record.get(name)
-    return value if isinstance(value, str) else ""
-
-
-def _texts(value: object) -> Mapping[str, str]:
-    if not isinstance(value, dict):
-        return {}
-    return {name: text for name, text in value.items() if isinstance(text, str)}
+def _spoken(code: int) -> str:
+    if code < 0:
+        return f"ended by signal {-code}"
+    return "its program could not be started" if code in _CANNOT_RUN else f"ended with exit code {code}"

@@ -196,6 +196,7 @@ def _parse(text: str) -> Ledger:
         attempts={name: Attempt(**fields) for name, fields in document["attempts"].items()},
         suspensions={name: Suspension(**fields) for name, fields in document["suspensions"].items()},
         proved=frozenset(document["proved"]),
+        proofs=dict(document["proofs"]),
         launched=frozenset(document["launched"]),
         leases={name: int(port) for name, port in document["leases"].items()},
         reserved=frozenset(document.get("reserved", ())),

@@ -1,10 +1,13 @@
 """What a backend says about its server program: pure tables and functions, nothing is run here."""
 
 from collections.abc import Iterator, Mapping
-from typing import ClassVar, Protocol
+from enum import StrEnum
+from typing import ClassVar, Final, Protocol
 
 from reconciler.model.base import noun
 from reconciler.model.desired import ModelSpec, Scalar
+
+HTTP_OK: Final = 200
 
 
 @noun
@@ -57,6 +60,32 @@ class Command:
     env: Mapping[str, str]
 
 
+@noun
+class Question:
+    """A request that only a server with its weights in memory can answer."""
+
+    path: str
+    body: Mapping[str, object]
+    """Sent as JSON."""
+
+
+@noun
+class Answer:
+    """What came back."""
+
+    status: int
+    body: bytes
+
+
+class Sign(StrEnum):
+    """What an answer shows about the server."""
+
+    COMPLETION = "completion"
+    NOT_YET = "not-yet"
+    DEAD = "dead"
+    """It will never generate again, whatever its process does."""
+
+
 class Backend(Protocol):
     """One kind of server program."""
 
@@ -90,6 +119,26 @@ class Backend(Protocol):
     def command(self, start: Start) -> Command:
         """The exact command line; the same input gives the same bytes."""
         ...
+
+    def question(self, served_name: str) -> Question:
+        """A completion of one token."""
+        ...
+
+    def judge(self, answer: Answer) -> Sign:
+        """What the answer to the question shows."""
+        ...
+
+
+def one_token(served_name: str) -> Question:
+    """The question that every server with the chat API of OpenAI understands."""
+    message = {"role": "user", "content": "ping"}
+    body = {"model": served_name, "messages": [message], "max_tokens": 1, "temperature": 0, "stream": False}
+    return Question(path="/v1/chat/completions", body=body)
+
+
+def completed(answer: Answer) -> bool:
+    """Whether an answer is a chat completion: 200 and at least one choice."""
+    return answer.status == HTTP_OK and b'"choices"' in answer.body and b'"message"' in answer.body
 
 
 def filled(backend: Backend, spec: ModelSpec) -> dict[str, Scalar]:

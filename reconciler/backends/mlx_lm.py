@@ -5,7 +5,7 @@ from typing import ClassVar, Final
 
 from reconciler.model.desired import ModelSpec, Scalar
 
-from .base import Command, Finding, Option, Start, flags
+from .base import Answer, Command, Finding, Option, Question, Sign, Start, completed, flags, one_token
 
 MAX_TEMPLATE_BYTES: Final = 131_072
 """Linux refuses a single argument of 128 KiB or more (MAX_ARG_STRLEN); the flag takes the template's text."""
@@ -74,6 +74,16 @@ class MlxLm:
         if start.template is not None:
             argv.append(f"--chat-template={start.template}")
         return Command(argv=tuple(argv), env={"HF_HUB_OFFLINE": "1"})
+
+    def question(self, served_name: str) -> Question:
+        """One token of the loaded model."""
+        return one_token(served_name)
+
+    def judge(self, answer: Answer) -> Sign:
+        """After a failed load the process lives on and answers every request with the same sentence (0.32.2)."""
+        if b"generation thread died" in answer.body:
+            return Sign.DEAD
+        return Sign.COMPLETION if completed(answer) else Sign.NOT_YET
 
 
 BACKEND = MlxLm()

@@ -5,7 +5,7 @@ from typing import ClassVar, Final
 
 from reconciler.model.desired import ModelSpec, Scalar
 
-from .base import Command, Finding, Option, Start, flags
+from .base import Answer, Command, Finding, Option, Question, Sign, Start, completed, flags, one_token
 
 _TOOL_PARSERS: Final = (
     "functiongemma gemma4 glm4_moe harmony hermes iquest_coder_v1 kimi_k2 longcat_flash_lite minimax_m2 "
@@ -78,6 +78,14 @@ class MlxOpenAiServer:
         if start.draft_path is not None:
             argv.append(f"--draft-model-path={start.draft_path}")
         return Command(argv=tuple(argv), env={"HF_HUB_OFFLINE": "1"})
+
+    def question(self, served_name: str) -> Question:
+        """One token, asked under the name that it was given."""
+        return one_token(served_name)
+
+    def judge(self, answer: Answer) -> Sign:
+        """It listens only once its worker has loaded; a failed start ends the process, so no answer shows death."""
+        return Sign.COMPLETION if completed(answer) else Sign.NOT_YET
 
 
 BACKEND = MlxOpenAiServer()

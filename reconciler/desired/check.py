@@ -204,10 +204,16 @@ def _groups(document: Document) -> None:
 
 
 def _gateways(document: Document) -> None:
-    litellm = document.state.gateways.litellm
+    state = document.state
+    front = state.gateways.front
+    automatic = state.ports.get(AUTO_RANGE)
+    if front is not None and automatic is not None and front.port in _Allowed({AUTO_RANGE: automatic}):
+        said = f"the front door's port {front.port} is in the range {AUTO_RANGE} ({automatic}): choose one outside"
+        document.error("front-door-in-range", said, "gateways", "front", "port")
+    litellm = state.gateways.litellm
     if litellm is None:
         return
-    if litellm.mode == "front" and document.state.gateways.front is None:
+    if litellm.mode == "front" and front is None:
         said = "gateways.litellm.mode is front without a front door: declare gateways.front, or use direct"
         document.error("no-front-door", said, "gateways", "litellm", "mode")
     if litellm.optillm.enabled:

@@ -67,52 +67,46 @@ class Findings:
     """Every problem of one document, errors and warnings."""
 
     def __init__(self) -> None:
-        self._problems: list[Problem] = []
+        self._errors: list[Problem] = []
+        self._warnings: list[Problem] = []
 
     def error(self, reference: str, message: str, steps: Steps = (), place: Place | None = None) -> None:
         """Something for which the document is refused."""
-        self._add(reference, message, steps, place, "error")
+        if len(self._errors) >= MAX_PROBLEMS:
+            said = f"there are more than {MAX_PROBLEMS} problems: mend these first"
+            self._errors.append(Problem(reference="too-many-problems", message=said, where=""))
+            raise Full
+        self._errors.append(_problem(reference, message, steps, place, "error"))
 
     def warning(self, reference: str, message: str, steps: Steps = (), place: Place | None = None) -> None:
-        """Something that a person should see, in a document that is accepted."""
-        self._add(reference, message, steps, place, "warning")
-
-    def _add(
-        self,
-        reference: str,
-        message: str,
-        steps: Steps,
-        place: Place | None,
-        severity: Literal["error", "warning"],
-    ) -> None:
-        if len(self._problems) >= MAX_PROBLEMS:
-            self._problems.append(
-                Problem(
-                    reference="too-many-problems",
-                    message=f"there are more than {MAX_PROBLEMS} problems: mend these first",
-                    where="",
-                )
-            )
-            raise Full
-        self._problems.append(
-            Problem(
-                reference=reference,
-                message=message,
-                where=route(steps),
-                line=None if place is None else place.line,
-                column=None if place is None else place.column,
-                severity=severity,
-            )
-        )
+        """Something that a person should see, in a document that is accepted however many of them there are."""
+        if len(self._warnings) < MAX_PROBLEMS:
+            self._warnings.append(_problem(reference, message, steps, place, "warning"))
+        elif len(self._warnings) == MAX_PROBLEMS:
+            said = f"there are more than {MAX_PROBLEMS} warnings; the others are left out"
+            self._warnings.append(Problem(reference="too-many-warnings", message=said, where="", severity="warning"))
 
     @property
     def refused(self) -> bool:
         """Whether there is an error among them."""
-        return any(problem.severity == "error" for problem in self._problems)
+        return bool(self._errors)
 
     def sorted(self) -> tuple[Problem, ...]:
         """In the order of the text; what has no place there comes last."""
-        return tuple(sorted(self._problems, key=_order))
+        return tuple(sorted((*self._errors, *self._warnings), key=_order))
+
+
+def _problem(
+    reference: str, message: str, steps: Steps, place: Place | None, severity: Literal["error", "warning"]
+) -> Problem:
+    return Problem(
+        reference=reference,
+        message=message,
+        where=route(steps),
+        line=None if place is None else place.line,
+        column=None if place is None else place.column,
+        severity=severity,
+    )
 
 
 def _order(problem: Problem) -> tuple[int, int, int, str, str]:

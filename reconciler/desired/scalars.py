@@ -10,7 +10,7 @@ AMBIGUOUS: Final = re.compile(
     r"""
       y|yes|n|no|on|off|true|false|null          # words that YAML 1.1 or other letter cases make booleans
     | [-+]?\.(?:inf|nan)
-    | [-+]?0(?:x[0-9a-f_]*|o[0-7_]*|b[01_]*)      # 0x1, 0o17, 0b1
+    | [-+]?0(?:x[0-9a-f_]+|o[0-7_]+|b[01_]+)      # 0x1, 0o17, 0b1
     | [-+]?[0-9][0-9_]*(?:\.[0-9_]*)?(?:e[-+]?[0-9]+)?   # 017640, 1_000, 1., +1, 1e3, 20 digits
     | [-+]?\.[0-9][0-9_]*(?:e[-+]?[0-9]+)?        # .5
     | [-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?   # 81:00, in base sixty

@@ -50,6 +50,8 @@ class Rule(NamedTuple):
 
 
 _KINDS: Final[dict[type, str]] = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+_MAPPING: Final = ("a mapping", frozenset[type]((dict,)))
+_LIST: Final = ("a list", frozenset[type]((list,)))
 _UNKNOWN_SHOWN: Final = 30
 
 
@@ -61,7 +63,7 @@ def build(noun: Any, root: Node, context: Context) -> Any:
 def salvage(noun: Any, root: Node, context: Context) -> dict[str, Any]:
     """The fields of the document that could be built, so that rules between them can be checked all the same."""
     if type(root.value) is not dict:
-        _mistyped(root, (), context, "a mapping")
+        _mistyped(root, (), context, _MAPPING)
         return {}
     return _fields(noun).values(root, (), context)
 
@@ -79,27 +81,31 @@ class _Fields:
     def values(self, node: Node, steps: Steps, context: Context) -> dict[str, Any]:
         """The fields that are there and right."""
         made: dict[str, Any] = {}
+        meant: set[str | None] = set()
         for name, child in node.value.items():
             known = self.builds.get(name)
             if known is None:
-                self._unknown(name, child, steps, context)
+                meant.add(self._unknown(name, child, steps, context))
                 continue
             value = known(child, (*steps, name), context)
             if value is not REFUSED:
                 made[name] = value
         for name in self.required:
-            if name not in node.value:
+            # A field that was misspelled has been reported already.
+            if name not in node.value and name not in meant:
                 place = node.key if steps else node
                 said = f"{_called(steps)} needs the field {shown(name)}"
                 context.findings.error("missing-field", said, (*steps, name), place)
         return made
 
-    def _unknown(self, name: str, node: Node, steps: Steps, context: Context) -> None:
+    def _unknown(self, name: str, node: Node, steps: Steps, context: Context) -> str | None:
+        """Report it, and return the field that was probably meant."""
         known = list(self.builds)
         near = similar(name, known)
         hint = f"did you mean {shown(near)}?" if near else f"known here: {', '.join(known[:_UNKNOWN_SHOWN])}"
         said = f"there is no field {shown(name)} in {_called(steps)}: {hint}"
         context.findings.error("unknown-field", said, (*steps, name), node.key)
+        return near
 
 
 @cache
@@ -115,15 +121,18 @@ def _called(steps: Steps) -> str:
     return route(steps) or "the document"
 
 
-def _mistyped(node: Node, steps: Steps, context: Context, says: str, reference: str = "wrong-type") -> Refused:
-    """Report that something else was expected."""
+def _mistyped(
+    node: Node, steps: Steps, context: Context, rule: tuple[str, frozenset[type]], reference: str = "wrong-type"
+) -> Refused:
+    """Report that something else was expected: what, and of which types."""
     value = node.value
     if isinstance(value, Refused):
         return value
+    says, kinds = rule
     said = f"{_called(steps)} must be {says}; it is {_is(value)}"
-    if type(value) is str and "number" in says and value.isascii() and value.isdigit():
+    if type(value) is str and int in kinds and value.isascii() and value.isdigit():
         said += ": write it without quotes"
-    elif type(value) in (int, float, bool) and "text" in says:
+    elif type(value) in (int, float, bool) and str in kinds and int not in kinds:
         said += ": quote it"
     context.findings.error(reference, said, steps, node)
     return REFUSED
@@ -161,13 +170,13 @@ def _rule(hint: Any) -> Rule:
 def _noun(noun: Any) -> Rule:
     def made(node: Node, steps: Steps, context: Context) -> Any:
         if type(node.value) is not dict:
-            return _mistyped(node, steps, context, "a mapping")
+            return _mistyped(node, steps, context, _MAPPING)
         table = _fields(noun)
         values = table.values(node, steps, context)
         return noun(**values) if len(values) == len(node.value) and values.keys() >= required else REFUSED
 
     required = frozenset(_fields(noun).required)
-    return Rule(made, frozenset((dict,)), ("a mapping",))
+    return Rule(made, _MAPPING[1], _MAPPING[:1])
 
 
 def _plain(kind: type) -> Rule:
@@ -176,9 +185,10 @@ def _plain(kind: type) -> Rule:
     says = _KINDS[kind]
 
     def made(node: Node, steps: Steps, context: Context) -> Any:
-        return node.value if type(node.value) is kind else _mistyped(node, steps, context, says)
+        return node.value if type(node.value) is kind else _mistyped(node, steps, context, wanted)
 
-    return Rule(made, frozenset((kind,)), (says,))
+    wanted = (says, frozenset((kind,)))
+    return Rule(made, wanted[1], (says,))
 
 
 def _literal(allowed: tuple[Any, ...]) -> Rule:
@@ -189,7 +199,7 @@ def _literal(allowed: tuple[Any, ...]) -> Rule:
     def made(node: Node, steps: Steps, context: Context) -> Any:
         value = node.value
         if type(value) not in kinds:
-            return _mistyped(node, steps, context, says)
+            return _mistyped(node, steps, context, (says, kinds))
         if (type(value), value) in exact:
             return value
         near = similar(value, [v for v in allowed if isinstance(v, str)]) if isinstance(value, str) else None
@@ -215,18 +225,19 @@ def _union(arms: tuple[Rule, ...]) -> Rule:
     if ambiguous:
         raise TypeError(f"two arms of a union take {ambiguous[0].__name__}: {says}")
     alone = len(offered) == 1
+    wanted = (says, frozenset(by_kind))
 
     def made(node: Node, steps: Steps, context: Context) -> Any:
         arm = first.get(type(node.value))
         if arm is None:
-            return _mistyped(node, steps, context, says)
+            return _mistyped(node, steps, context, wanted)
         if alone or type(node.value) is not str:
             return arm(node, steps, context)
         aside = Context(Findings(), context.explain)
         value = arm(node, steps, aside)
         if value is not REFUSED:
             return value
-        return _mistyped(node, steps, context, says, aside.findings.sorted()[0].reference)
+        return _mistyped(node, steps, context, wanted, aside.findings.sorted()[0].reference)
 
     return Rule(made, frozenset(by_kind), phrases)
 
@@ -234,11 +245,11 @@ def _union(arms: tuple[Rule, ...]) -> Rule:
 def _list(item: Rule) -> Rule:
     def made(node: Node, steps: Steps, context: Context) -> Any:
         if type(node.value) is not list:
-            return _mistyped(node, steps, context, "a list")
+            return _mistyped(node, steps, context, _LIST)
         values = [item.build(child, (*steps, index), context) for index, child in enumerate(node.value)]
         return tuple(value for value in values if value is not REFUSED)
 
-    return Rule(made, frozenset((list,)), ("a list",))
+    return Rule(made, _LIST[1], _LIST[:1])
 
 
 def _mapping(key: Any, item_hint: Any) -> Rule:
@@ -248,7 +259,7 @@ def _mapping(key: Any, item_hint: Any) -> Rule:
 
     def made(node: Node, steps: Steps, context: Context) -> Any:
         if type(node.value) is not dict:
-            return _mistyped(node, steps, context, "a mapping")
+            return _mistyped(node, steps, context, _MAPPING)
         values: dict[str, Any] = {}
         for name, child in node.value.items():
             below = (*steps, name)
@@ -263,7 +274,7 @@ def _mapping(key: Any, item_hint: Any) -> Rule:
                 values[name] = value
         return values
 
-    return Rule(made, frozenset((dict,)), ("a mapping",))
+    return Rule(made, _MAPPING[1], _MAPPING[:1])
 
 
 class _Test(NamedTuple):
@@ -291,6 +302,8 @@ def _constrained(base: Any, *constraints: Any) -> Rule:
     says = f"{inner.says} from {low} to {high}" if low is not None and high is not None else pattern or inner.says
 
     def made(node: Node, steps: Steps, context: Context) -> Any:
+        if type(node.value) not in inner.kinds:
+            return _mistyped(node, steps, context, (says, inner.kinds))
         value = inner.build(node, steps, context)
         if value is REFUSED:
             return value

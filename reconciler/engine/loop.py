@@ -42,12 +42,14 @@ class Engine:
         desired: Callable[[], Desired],
         host_file: HostFile,
         watch: Callable[[Decision], None] = lambda decision: None,
+        ended: Callable[[Outcome], None] = lambda outcome: None,
     ) -> None:
         self._host = host
         self._planner = planner
         self._desired = desired
         self._host_file = host_file
         self._watch = watch
+        self._ended = ended
         self._jobs = Jobs(host)
         self._ledger = host.state.ledger()
 
@@ -56,6 +58,7 @@ class Engine:
         ledger = self._ledger
         for outcome in self._jobs.reap():
             ledger = self._fold(ledger, outcome)
+            self._ended(outcome)
         desired = self._desired()
         backends, in_flight = self._planner.backends, self._jobs.in_flight
         facts = survey(self._host, desired, self._host_file, ledger, backends, in_flight)

@@ -1,6 +1,7 @@
 """What must be remembered because the world cannot show it: attempts, suspensions, proofs, leases."""
 
 from collections.abc import Mapping
+from dataclasses import field
 
 from .base import noun
 
@@ -43,6 +44,8 @@ class Ledger:
     suspensions: Mapping[str, Suspension]
     proved: frozenset[str]
     """Labels that have answered a completion since they were declared."""
+    proofs: Mapping[str, str] = field(default_factory=dict)
+    """label -> `ServerProcess.instance` of the process that has answered completions; void for any other process."""
     launched: frozenset[str]
     """Labels that have had a process since they were declared: they get memory before newcomers."""
     leases: Mapping[str, int]

@@ -79,6 +79,11 @@ class ServerProcess:
     """Evidence for people: the last log line, or why the standing is unknown."""
 
     @property
+    def instance(self) -> str:
+        """What this process is and no later one of the same label: a proof is bound to it."""
+        return f"{self.pid}:{self.started}:{self.since}:{self.spec_hash}"
+
+    @property
     def live(self) -> bool:
         """Whether it may hold its port and memory; unknown counts as live."""
         return self.standing is not Standing.GONE

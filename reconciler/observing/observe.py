@@ -1,12 +1,13 @@
 """Ask every port once and put the answers into one ObservedState; nothing is changed by looking."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from reconciler.model.desired import AUTO_RANGE, Desired, launch_reference
 from reconciler.model.host import HostFile
 from reconciler.model.ledger import Ledger
 from reconciler.model.names import port_range
-from reconciler.model.observed import ObservedState, ServerProcess
+from reconciler.model.observed import Health, ObservedState, ServerProcess
 from reconciler.model.plan import InFlight
 from reconciler.model.view import Facts
 from reconciler.ports.errors import ObservationError
@@ -42,13 +43,20 @@ def observe(host: Host, desired: Desired, ledger: Ledger, backends: Iterable[str
         blind = str(error)
     return ObservedState(
         at=host.clock.now(),
-        servers=servers,
+        servers={label: _proved(server, ledger) for label, server in servers.items()},
         listeners=host.listeners.look(sorted(_ports(desired, servers, ledger))),
         artifacts=host.artifacts.look(sorted(_references(desired))),
         gateways=host.gateways.look(),
         host=host.machine.look(sorted(backends)),
         blind=blind,
     )
+
+
+def _proved(server: ServerProcess, ledger: Ledger) -> ServerProcess:
+    """With the proof that an earlier run has left about this very process; fresh evidence against it counts more."""
+    if server.health is Health.STARTING and ledger.proofs.get(server.label) == server.instance:
+        return replace(server, health=Health.SERVING)
+    return server
 
 
 def _ports(desired: Desired, servers: Mapping[str, ServerProcess], ledger: Ledger) -> set[int]:

@@ -12,9 +12,9 @@ from reconciler.model.plan import Action, Blocked, Waiting
 from reconciler.model.target import Target
 
 BUDGET: Final = 5
-"""Failed starts of one spec within `WINDOW` after which a server is held."""
+"""Failed starts of one spec after which a server is held."""
 WINDOW: Final = 600.0
-"""Seconds."""
+"""Seconds without a failure after which earlier ones are forgotten, if the server serves."""
 BASE: Final = 1.0
 CAP: Final = 300.0
 """Seconds: the second restart waits up to BASE, each further one up to twice as long, CAP at most."""
@@ -37,7 +37,7 @@ def hold(target: Target, ledger: Ledger, now: float) -> Waiting | Blocked | None
         return Blocked(
             subject=subject,
             reference="crash-loop",
-            reason=f"it failed {attempt.count} times in {WINDOW / 60:.0f} minutes ({attempt.cause}): {attempt.error}",
+            reason=f"it failed {attempt.count} times in a row ({attempt.cause}): {attempt.error}",
             hint=f"see: reconciler logs {target.label}; then change the model, or: reconciler retry {target.label}",
         )
     if attempt.retry_at > now:
@@ -83,7 +83,8 @@ class Failure:
 def failed(ledger: Ledger, label: str, spec_hash: str, failure: Failure, now: float, jitter: float) -> Ledger:
     """The ledger after one more failure; `jitter` in [0, 1) spreads the retry over its interval."""
     before = ledger.attempts.get(label)
-    fresh = before is None or before.spec_hash != spec_hash or now - before.last > WINDOW
+    # Time alone forgives nothing: a server may take longer to fail than any window. `remember` drops what was outlived.
+    fresh = before is None or before.spec_hash != spec_hash
     count = 1 if fresh or before is None else before.count + 1
     first = now if fresh or before is None else before.first
     delay = 0.0 if count == 1 else jitter * min(CAP, BASE * 2 ** (count - 2))
@@ -109,7 +110,7 @@ def count_failures(ledger: Ledger, changes: Mapping[str, Change], now: float, ji
             continue
         if change.verdict not in (Verdict.CRASHED, Verdict.UNHEALTHY, Verdict.STUCK):
             continue
-        evidence = f"{live.pid}:{live.started}:{live.since}"
+        evidence = live.instance
         known = ledger.attempts.get(label)
         if known is not None and known.evidence == evidence:
             continue

@@ -120,7 +120,7 @@ def _ours(facts: Facts, target: Target, live: ServerProcess, because: tuple[str,
         return Verdict.OUTDATED, "spec-changed", _changed(target, live, because)
     if live.health is Health.SERVING:
         return Verdict.MATCHES, "in-sync", "serving as declared"
-    if facts.now > live.since + seconds(facts.host.start_timeout):
+    if facts.now >= live.since + seconds(facts.host.start_timeout):
         return (
             Verdict.STUCK,
             "not-proved-in-time",

@@ -99,7 +99,7 @@ def _waiting(facts: Facts, changes: Mapping[str, Change], arrangement: Arrangeme
 def _on_its_way(facts: Facts, live: ServerProcess) -> bool:
     """Whether it may still become ready; what has missed its deadline takes no launch slot for ever."""
     starting = live.standing is Standing.OURS and live.health is Health.STARTING
-    return starting and facts.now <= live.since + seconds(facts.host.start_timeout)
+    return starting and facts.now < live.since + seconds(facts.host.start_timeout)
 
 
 def _blocked(

@@ -30,6 +30,8 @@ def remember(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, 
     serving = {label for label, change in changes.items() if change.verdict is Verdict.MATCHES}
     answers = {label for label, change in changes.items() if change.live is not None and _answers(change.live)}
     proved = frozenset(label for label in targets if label in ledger.proved or label in answers)
+    servers = facts.observed.servers
+    proofs = {label: server.instance for label, server in servers.items() if _answers(server)}
     attempts = {
         label: attempt
         for label, attempt in ledger.attempts.items()
@@ -43,7 +45,15 @@ def remember(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, 
     }
     running = {label for label, server in facts.observed.servers.items() if server.live}
     launched = frozenset(label for label in targets if label in ledger.launched or label in running)
-    after = replace(ledger, leases=leases, proved=proved, launched=launched, attempts=attempts, suspensions=suspensions)
+    after = replace(
+        ledger,
+        leases=leases,
+        proved=proved,
+        proofs=proofs,
+        launched=launched,
+        attempts=attempts,
+        suspensions=suspensions,
+    )
     # A server that is being stopped or started ends by our hand, not by its own.
     busy = {job.subject for job in facts.in_flight}
     idle = {label: change for label, change in changes.items() if change.subject not in busy}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:  # --help knows this module and needs none of these
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from reconciler.model.bundle import Bundle
@@ -47,6 +48,14 @@ class Composition(Protocol):
     @property
     def planner(self) -> Planner:
         """The deciding core with the installed plug-ins."""
+        ...
+
+    def exclusively(self, doing: str) -> AbstractContextManager[None]:
+        """The lock of the state directory, for as long as something may be changed. Raises ReconcilerError."""
+        ...
+
+    async def close(self) -> None:
+        """End what the ports have under way in this event loop."""
         ...
 
     def bundle(self) -> Bundle:

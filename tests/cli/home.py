@@ -41,9 +41,11 @@ class Home:
             **more,
         }
 
-    def run(self, *args: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Result:
+    def run(
+        self, *args: str, cwd: Path | None = None, env: Mapping[str, str] | None = None, timeout: float = 60
+    ) -> Result:
         """Run the command line as a user would, in a process of its own."""
-        return run([sys.executable, "-m", "reconciler", *args], cwd or self.root, env or self.environment())
+        return run([sys.executable, "-m", "reconciler", *args], cwd or self.root, env or self.environment(), timeout)
 
     def write(self, text: str, name: str = "ensemble.yaml") -> Path:
         """Write a desired state."""
@@ -53,7 +55,7 @@ class Home:
         return path
 
 
-def run(argv: Sequence[str], cwd: Path, env: Mapping[str, str]) -> Result:
+def run(argv: Sequence[str], cwd: Path, env: Mapping[str, str], timeout: float = 60) -> Result:
     """Run one process to its end."""
-    done = subprocess.run(argv, cwd=cwd, env=dict(env), capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(argv, cwd=cwd, env=dict(env), capture_output=True, text=True, timeout=timeout, check=False)
     return Result(code=done.returncode, out=done.stdout, err=done.stderr)

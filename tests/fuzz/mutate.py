@@ -64,15 +64,14 @@ gateways:
     drain: 1.5s
 """
 
-TOKENS: Final = tuple(
+_WORDS: Final = (
     b"&a |*a|<<: |? |- |: |[|]|{|}|,|\"|'|>|@|`|#|~|%YAML 9.9\n|%TAG ! tag:x,1:\n|---\n|...\n|!!python/object/apply:x "
     b"|!!str |!x |!<y> |\t|\r|\n|  |\x00|\x1b[2J|\xff|\xc3\x28|\xe2\x80\xae|\xe2\x80\xa8|\xc2\x85|\xc2\xa0|\xef\xbb\xbf"
     b'|\xed\xa0\x80|\xf0\x9f\x98\x80|\xd1\x80\xd0\xbe\xd1\x80\xd1\x82|\\ud800|"\\x"|"\\0"|"\\e[0m"|"a\\nb": 1'
     b"|2001-13-45|0o7|1:30|017640|1e3|1e999|.inf|-.nan|no|true|null|=|+1|-0|1.|8100.0|../../etc|/|~/x|${env.X}"
-    b"|${root.models}|${|$|<<<<<<< HEAD\n|=======\n|>>>>>>> x\n|version: 2\n|models:\n|models: {}\n|{}: 1|[]: 1".split(
-        b"|"
-    )
-) + (b"|", b"|2-\n", b"9" * 4_400, b"a" * 5_000, b"? " * 9)
+    b"|${root.models}|${|$|<<<<<<< HEAD\n|=======\n|>>>>>>> x\n|version: 2\n|models:\n|models: {}\n|{}: 1|[]: 1"
+)
+TOKENS: Final = (*_WORDS.split(b"|"), b"|", b"|2-\n", b"9" * 4_400, b"a" * 5_000, b"? " * 9)
 """Pieces with a meaning to some parser, check or terminal."""
 
 VALUES: Final = (
@@ -154,7 +153,7 @@ def _key(data: bytearray, random: Random) -> None:
     if colons:
         end = random.choice(colons)
         start = end
-        while start and (data[start - 1 : start].isalnum() or data[start - 1 : start] in (b"_", b"-")):
+        while start and (data[start - 1 : start].isalnum() or data[start - 1] in b"_-"):
             start -= 1
         data[start:end] = random.choice(
             (data[start : end - 1], data[start + 1 : end] * 2, b"port", b"source", b"A", b"")

@@ -83,7 +83,7 @@ class Story:
         return Facts(
             desired=desired,
             observed=_observed(told, desired, servers, gateways),
-            ledger=_ledger(told.get("ledger", {}), targets),
+            ledger=_ledger(told.get("ledger", {}), targets, servers),
             host=host,
             now=NOW,
         )
@@ -237,7 +237,9 @@ def _route(label: str, target: Target | None, server: ServerProcess | None) -> R
     )
 
 
-def _ledger(told: Mapping[str, Any], targets: Mapping[str, Target]) -> Ledger:
+def _ledger(
+    told: Mapping[str, Any], targets: Mapping[str, Target], servers: Mapping[str, ServerProcess]
+) -> Ledger:
     attempts = {
         label: Attempt(
             spec_hash=targets[label].spec_hash if label in targets else "",
@@ -246,7 +248,7 @@ def _ledger(told: Mapping[str, Any], targets: Mapping[str, Target]) -> Ledger:
             first=NOW - 300,
             last=NOW - 10,
             retry_at=NOW + entry.get("retry_in", 0),
-            evidence=entry.get("evidence", ""),
+            evidence=servers[label].instance if entry.get("counted") else "",
             permanent=entry.get("permanent", False),
             error=entry.get("error", "exit 1"),
         )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from reconciler.model.desired import Desired, ModelSpec, launch_reference
 from reconciler.model.host import HostFile
-from reconciler.model.ledger import Attempt, Ledger, Suspension
+from reconciler.model.ledger import EMPTY, Attempt, Ledger, Suspension
 from reconciler.model.observed import (
     Absent,
     Artifact,
@@ -131,7 +131,7 @@ def populations(draw: st.DrawFn, targets: Mapping[str, Target]) -> dict[str, Rec
 def ledgers(draw: st.DrawFn, targets: Mapping[str, Target], found: Mapping[str, Record]) -> Ledger:
     """What is remembered: nothing, or most of what such a world would have taught."""
     if not draw(often(True, 6)):
-        return Ledger(attempts={}, suspensions={}, proved=frozenset(), launched=frozenset(), leases={})
+        return EMPTY
     attempts = {}
     suspensions = {}
     for label, target in targets.items():
@@ -157,6 +157,7 @@ def ledgers(draw: st.DrawFn, targets: Mapping[str, Target], found: Mapping[str, 
         attempts=attempts,
         suspensions=suspensions,
         proved=frozenset(label for label in targets if label in serving or draw(often(False))),
+        proofs={},
         launched=frozenset(label for label in found if draw(often(True, 8))),
         leases=leases,
     )
@@ -211,6 +212,10 @@ def _routes(draw: st.DrawFn, desired: Desired, found: Mapping[str, Record], upst
         record = found.get(label)
         right = record.process.port if record is not None else draw(st.sampled_from(TEAM))
         kind = draw(weighted(right=4, none=2, stale=1))
+        # Two labels that have both had one port, one of them still routed to it, need two edits and two crashes.
+        shared = [other for other, r in found.items() if r.process.port == right and other != label]
+        if shared and record is not None and not record.live(EPOCH):
+            continue
         port = draw(st.sampled_from(TEAM)) if kind == "stale" else right
         if kind == "none" or port in ports or (record is None and kind != "stale"):
             continue

@@ -19,16 +19,18 @@ from reconciler.model.problem import InvalidDocument
 
 from .written import as_block, as_flow, at, desired_documents, fits, host_files, places, put, spelled_out
 
-FORM: Final = frozenset(
-    """
+_FORM: Final = """
     empty unknown-field missing-field wrong-type unknown-choice bad-value bad-name out-of-range too-long too-short
     newer-version source-not-one bare-repository-name path-as-repository url-as-repository revision-in-repository
     template-absolute template-home template-backslash template-traversal looks-like-a-flag
-    """.split()
-)
+    """
+FORM: Final = frozenset(_FORM.split())
 """References of problems with the form; the others are rules between fields, or spellings that no schema can see."""
 
-DOCUMENTS: Final = {DesiredState: desired_documents(), HostFile: host_files()}
+DOCUMENTS: Final[dict[Any, st.SearchStrategy[dict[str, Any]]]] = {
+    DesiredState: desired_documents(),
+    HostFile: host_files(),
+}
 INTRUDERS: Final[tuple[Any, ...]] = (
     *(None, True, False, 0, 1, 2, 7, -1, 16, 80, 1023, 1024, 65535, 65536, 10**18 - 1, 0.5, 1.5, -2001, 1001),
     *("", "x", "X", "auto", "none", "a/b", "a/b/c", "../x", "/x", "8100", "8100-8119", "1-2", "15m", "4GiB", "-x"),
@@ -37,6 +39,7 @@ INTRUDERS: Final[tuple[Any, ...]] = (
     *({"A B": {"resident": 1}}, {"models": ["x"]}, {"x": None}, {"x" * 65: 1}, {"x": {"command": []}}, {"enabled": 1}),
 )
 """Values that are right in some place and wrong in most."""
+WRONG: Final[tuple[Any, ...]] = (1, "x", {}, None)
 
 
 @cache
@@ -107,11 +110,12 @@ def test_a_key_too_much_or_too_little(noun: type[Any], name: str, data: st.DataO
     mappings = [path for path, _ in places(noun, valid) if isinstance(at(valid, path), dict)]
     path = data.draw(st.sampled_from(mappings))
     inner = dict(at(valid, path))
-    if inner and data.draw(st.booleans()):
+    removed: bool = data.draw(st.booleans())
+    if inner and removed:
         del inner[data.draw(st.sampled_from(sorted(inner)))]
     else:
         key = data.draw(st.sampled_from(["prot", "Source", "a b", "x/y", "", "x" * 200, "models", "port", "1a", "a-b"]))
-        inner[key] = data.draw(st.sampled_from([1, "x", {}, None]))
+        inner[key] = data.draw(st.sampled_from(WRONG))
     document = put(valid, path, inner)
     said = problems_of_form(noun, as_flow(document))
     right = fits(noun, document)
@@ -124,8 +128,8 @@ def test_a_key_too_much_or_too_little(noun: type[Any], name: str, data: st.DataO
 def test_order_comments_and_spelled_out_defaults_mean_nothing(data: st.DataObject) -> None:
     document = data.draw(desired_documents())
     state = read(as_flow(document)).state
-    assert read(as_block(document, data.draw).encode()).state == state
-    assert read(as_block(spelled_out(DesiredState, document), data.draw).encode()).state == state
+    assert read(as_block(document, data).encode()).state == state
+    assert read(as_block(spelled_out(DesiredState, document), data).encode()).state == state
 
 
 @pytest.mark.parametrize("spelling", ["8100.0", "!!int 8100", "0x1FA4", "8_100", "&a 8100"])

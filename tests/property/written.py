@@ -32,6 +32,11 @@ def required(noun: Any) -> frozenset[str]:
     return frozenset(f.name for f in fields(noun) if f.default is MISSING and f.default_factory is MISSING)
 
 
+def is_noun(hint: Any) -> bool:
+    """Whether an annotation has fields."""
+    return is_dataclass(hint)
+
+
 def is_union(hint: Any) -> bool:
     """Whether an annotation leaves a choice."""
     return get_origin(hint) in (Union, types.UnionType)
@@ -47,7 +52,7 @@ def is_mapping(hint: Any) -> bool:
 
 def values(hint: Any) -> st.SearchStrategy[Any]:
     """Plain data of which an annotation says that it is right."""
-    if is_dataclass(hint):
+    if is_noun(hint):
         entries = {name: values(inner) for name, inner in hints_of(hint).items()}
         needed = {name: entry for name, entry in entries.items() if name in required(hint)}
         return st.fixed_dictionaries(needed, optional={n: e for n, e in entries.items() if n not in needed})
@@ -76,8 +81,8 @@ def _constrained(base: Any, *constraints: Any) -> st.SearchStrategy[Any]:
     for constraint in constraints:
         if isinstance(constraint, Pattern):
             return st.from_regex(constraint.regex, fullmatch=True, alphabet=ASCII)
-    low = next((c.ge for c in constraints if isinstance(c, Ge)), None)
-    high = next((c.le for c in constraints if isinstance(c, Le)), None)
+    low: Any = next((c.ge for c in constraints if isinstance(c, Ge)), None)
+    high: Any = next((c.le for c in constraints if isinstance(c, Le)), None)
     if base is int:
         return st.integers(low, high)
     least = next((c.min_length for c in constraints if isinstance(c, MinLen)), 0)
@@ -92,7 +97,7 @@ def _constrained(base: Any, *constraints: Any) -> st.SearchStrategy[Any]:
 
 def fits(hint: Any, value: Any) -> bool:
     """Whether a value has the form that an annotation asks for, types taken exactly."""
-    if is_dataclass(hint):
+    if is_noun(hint):
         if type(value) is not dict or not required(hint) <= value.keys() <= hints_of(hint).keys():
             return False
         alone = hint is not Source or (value.get("repo") is None) is not (value.get("path") is None)
@@ -138,7 +143,7 @@ def places(hint: Any, value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]
         hint = next(member for member in get_args(hint) if fits(member, value))
     if get_origin(hint) is Annotated:
         hint = get_args(hint)[0]
-    if is_dataclass(hint) and type(value) is dict:
+    if is_noun(hint) and type(value) is dict:
         for name, inner in value.items():
             yield from places(hints_of(hint)[name], inner, (*path, name))
     elif is_mapping(hint):
@@ -202,13 +207,13 @@ def spelled_out(hint: Any, value: Any) -> Any:
         hint = next(member for member in get_args(hint) if fits(member, value))
     if is_mapping(hint):
         return {name: spelled_out(get_args(hint)[1], inner) for name, inner in value.items()}
-    if not is_dataclass(hint):
+    if not is_noun(hint):
         return value
     made = {name: spelled_out(hints_of(hint)[name], inner) for name, inner in value.items()}
     for field in fields(hint):
         if field.name not in made:
-            default = field.default if field.default is not MISSING else field.default_factory()  # type: ignore[misc]
-            made[field.name] = plain(default)
+            factory: Any = field.default_factory
+            made[field.name] = plain(field.default if factory is MISSING else factory())
     return made
 
 
@@ -247,18 +252,18 @@ def as_flow(document: Any) -> bytes:
     return json.dumps(document, ensure_ascii=False).encode()
 
 
-def as_block(value: Any, draw: st.DrawFn, depth: int = 0) -> str:
+def as_block(value: Any, data: st.DataObject, depth: int = 0) -> str:
     """As block YAML: keys in any order, comments, quotes and blank lines where they change nothing."""
     indent = "  " * depth
     if isinstance(value, dict) and value:
         lines = []
-        for name in draw(st.permutations(sorted(value))):
-            comment = draw(st.sampled_from(["", "", "# a comment: [not data\n", "\n", f"{indent}# more\n"]))
-            key = name if set(name) <= SAFE and draw(st.booleans()) and len(name) > 3 else json.dumps(name)
+        for name in data.draw(st.permutations(sorted(value))):
+            comment = data.draw(st.sampled_from(["", "", "# a comment: [not data\n", "\n", f"{indent}# more\n"]))
+            key = name if set(name) <= SAFE and data.draw(st.booleans()) and len(name) > 3 else json.dumps(name)
             inner = value[name]
             own_lines = isinstance(inner, dict | list) and inner
-            lines.append(f"{comment}{indent}{key}:{chr(10) if own_lines else ' '}{as_block(inner, draw, depth + 1)}")
+            lines.append(f"{comment}{indent}{key}:{chr(10) if own_lines else ' '}{as_block(inner, data, depth + 1)}")
         return "".join(lines)
     if isinstance(value, list) and value:
         return "".join(f"{indent}- {json.dumps(item, ensure_ascii=False)}\n" for item in value)
-    return json.dumps(value, ensure_ascii=False) + draw(st.sampled_from(["\n", "  # said\n", "\n\n"]))
+    return json.dumps(value, ensure_ascii=False) + data.draw(st.sampled_from(["\n", "  # said\n", "\n\n"]))

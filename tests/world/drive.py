@@ -152,14 +152,15 @@ def steps_by_subject(actions: list[tuple[str, Subject]]) -> Mapping[Subject, tup
 Outcome = tuple[Mapping[str, tuple[object, ...]], Mapping[str, object]]
 
 
-def outcome(observed: ObservedState) -> Outcome:
+def outcome(observed: ObservedState, *, dead: bool = True) -> Outcome:
     """What is left in the end, without what no plan decides: pids, times, and drains that nobody waits for.
 
-    A server that is to go and cannot be stopped may still be starting when everything else has settled.
+    `dead` records are a matter of luck where a request was interrupted. A server that is to go and cannot be stopped may still be starting when everything else has settled.
     """
     servers = {
         label: (s.port, s.standing, s.health is Health.ZOMBIE, s.spec_hash, s.artifact, s.served_name, s.memory)
         for label, s in observed.servers.items()
+        if s.live or dead
     }
     gateways = {k: g.value.routes if isinstance(g, Present) else g for k, g in observed.gateways.items()}
     return servers, gateways

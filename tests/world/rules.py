@@ -52,7 +52,7 @@ def before_launch(world: "World", order: LaunchOrder) -> None:
     starting = sum(
         r.standing(world.now) is Standing.OURS
         and r.look(world.now, False).health is Health.STARTING
-        and world.now <= r.look(world.now, False).since + world.start_timeout
+        and world.now < r.look(world.now, False).since + world.start_timeout
         for r in truth.records.values()
         if r.process.label not in world.launching
     )

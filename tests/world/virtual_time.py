@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 EPOCH: Final = 100_000.0
 """Where virtual time starts; small, so that sums of eighths of seconds are exact."""
-MAX_STEPS: Final = 200_000
+MAX_STEPS: Final = 20_000
 """Turns of one loop; more means that something runs without time passing."""
 
 
@@ -58,7 +58,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def turn(self, timeout: float | None) -> None:
         """One turn of the loop: cut the run off, or let time jump as far as `timeout`."""
         self.steps += 1
-        if self.steps == self._kill_after and self.main is not None:
+        if self.steps == self._kill_after and self.main is not None and not self.main.done():
             self.main.cancel()
         elif timeout is None:
             raise Stalled("nothing is scheduled: the run waits for ever")
@@ -87,6 +87,7 @@ def run(main: Coroutine[Any, Any, T], time: VirtualTime, kill_after: int | None 
             raise Killed from None
         return result
     finally:
+        loop.steps = 0
         loop.run_until_complete(_end(asyncio.all_tasks(loop)))
         loop.close()
 

@@ -1,7 +1,6 @@
 """Reads a text and tells what was said about it, one `line:column reference` each."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 
 from reconciler.desired.host import parse_host
 from reconciler.desired.parse import Parsed, parse
@@ -46,24 +45,24 @@ def model(text: str, label: str = "a", **outside: Mapping[str, str]) -> ModelSpe
 
 
 def problems(source: str | bytes | Bundle, **outside: Mapping[str, str]) -> tuple[Problem, ...]:
-    """Every problem of a text, none where it is accepted."""
-    try:
-        read(source, **outside)
-    except InvalidDocument as refused:
-        assert refused.code is ExitCode.INVALID
-        assert "last good state" in refused.message
-        return refused.problems
-    return ()
+    """Every error of a text, none where it is accepted."""
+    return tuple(problem for problem in _refusal(lambda: read(source, **outside)) if problem.severity == "error")
 
 
 def host_problems(text: str | bytes) -> tuple[Problem, ...]:
     """Every problem of a host file."""
+    return _refusal(lambda: host(text))
+
+
+def _refusal(reading: Callable[[], object]) -> tuple[Problem, ...]:
     try:
-        host(text)
-    except InvalidDocument as refused:
-        assert refused.code is ExitCode.INVALID
-        return refused.problems
-    return ()
+        reading()
+    except InvalidDocument as error:
+        refused = error
+    else:
+        return ()
+    assert refused.code is ExitCode.INVALID
+    return refused.problems
 
 
 def host(text: str | bytes) -> HostFile:
@@ -98,14 +97,3 @@ def many_models(count: int) -> str:
     """A valid document with so many models."""
     lines = (f"  m{number:05}: {{source: {{repo: org/m{number}}}}}\n" for number in range(count))
     return "version: 1\nmodels:\n" + "".join(lines)
-
-
-def moved(text: str, **changes: str) -> Iterator[tuple[str, str]]:
-    """The text with each word replaced, one at a time."""
-    for old, new in changes.items():
-        yield old, text.replace(old, new)
-
-
-def without_place(problem: Problem) -> Problem:
-    """The problem as it would be elsewhere in the text."""
-    return replace(problem, line=None, column=None)

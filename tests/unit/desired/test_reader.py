@@ -3,16 +3,22 @@
 import pytest
 import yaml
 
-from reconciler.desired.reader import MAX_BYTES, MAX_DEPTH
+from reconciler.desired.findings import Findings
+from reconciler.desired.reader import MAX_BYTES, MAX_DEPTH, PARSER, PURE_PARSER
+from reconciler.desired.reader import read as read_tree
 
 from .reading import one_model, only, problems, read, said, state
 
+AMBIGUOUS = """
+no No NO yes on off y n True FALSE Null 017640 0o17 0x1F 0b1 81:00 1:30:00 1e3 1.5E-3 .inf -.INF .nan 1_000 .5 5. +1
+2001-01-01 2001-12-14T21:59:43.10-05:00 99999999999999999999
+"""
 RIGHT = "version: 1\nmodels: {}\n"
 
 
 def bomb(levels: int) -> str:
     """Ten times ten times ... of a word, by aliases."""
-    lines = ["version: 1", "l0: &l0 [lol]"]
+    lines = ["version: 1\nmodels: {}", "l0: &l0 [lol]"]
     for level in range(1, levels + 1):
         lines.append(f"l{level}: &l{level} [{', '.join([f'*l{level - 1}'] * 10)}]")
     return "\n".join(lines)
@@ -20,7 +26,7 @@ def bomb(levels: int) -> str:
 
 def merge_bomb(levels: int) -> str:
     """The same by merge keys."""
-    lines = ["version: 1", "m0: &m0 {a: 1}"]
+    lines = ["version: 1\nmodels: {}", "m0: &m0 {a: 1}"]
     for level in range(1, levels + 1):
         lines.append(f"m{level}: &m{level} {{<<: [{', '.join([f'*m{level - 1}'] * 10)}]}}")
     return "\n".join(lines)
@@ -48,7 +54,7 @@ def test_malformed_yaml_says_where(text: str, expected: str) -> None:
 def test_a_bomb_is_refused_before_it_grows(text: str) -> None:
     found = problems(text)
     assert {problem.reference for problem in found} <= {"alias", "merge-key", "unknown-field", "too-many-problems"}
-    assert next(line for line in said(found) if line.endswith("alias")) == "2:5 alias"
+    assert next(line for line in said(found) if line.endswith("alias")) == "3:5 alias"
 
 
 @pytest.mark.fault("D02")
@@ -120,7 +126,7 @@ def test_a_tab_is_named(line: str) -> None:
         b"\xef\xbb\xbf" + RIGHT.replace("\n", "\r\n").encode(),
         RIGHT.rstrip().encode(),
         b"---\n" + RIGHT.encode() + b"...\n",
-        b"version: 1\t# a tab before a comment\n",
+        b"version: 1\t# a tab before a comment\nmodels: {}\n",
     ],
 )
 def test_line_ends_byte_order_mark_and_markers_are_accepted(data: bytes) -> None:
@@ -128,15 +134,14 @@ def test_line_ends_byte_order_mark_and_markers_are_accepted(data: bytes) -> None
 
 
 def test_positions_are_right_after_a_byte_order_mark_and_crlf() -> None:
-    assert said(problems(b"\xef\xbb\xbfversion: no\r\nprot: 1\r\n")) == ["1:10 ambiguous-scalar", "2:1 unknown-field"]
+    assert said(problems(b"\xef\xbb\xbfversion: no\r\nmodels: {}\r\nprot: 1\r\n")) == [
+        "1:10 ambiguous-scalar",
+        "3:1 unknown-field",
+    ]
 
 
 @pytest.mark.fault("D06")
-@pytest.mark.parametrize(
-    "value",
-    "no No NO yes on off y n True FALSE Null 017640 0o17 0x1F 0b1 81:00 1:30:00 1e3 1.5E-3 .inf -.INF .nan 1_000 .5 5. +1 "
-    "2001-01-01 2001-12-14T21:59:43.10-05:00 99999999999999999999".split(),
-)
+@pytest.mark.parametrize("value", AMBIGUOUS.split())
 def test_an_ambiguous_scalar_is_refused_with_quote_it(value: str) -> None:
     found = only(problems(one_model(options=f"{{x: {value}}}")))
     assert said((found,)) == ["5:18 ambiguous-scalar"]
@@ -182,7 +187,7 @@ def test_a_key_that_is_no_text_is_never_dropped_in_silence(key: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected", "point"),
     [
-        ("version: 1\nр\u043ert: 1\n", "2:1 key-not-ascii", "U+0440"),
+        ("version: 1\n\u0440\u043ert: 1\n", "2:1 key-not-ascii", "U+0440"),
         ("version: 1\n# a\u202eb\nmodels: {}\n", "2:4 invisible-character", "U+202E"),
         ("version: 1\nmodels: {a\u200b: 1}\n", "2:11 invisible-character", "U+200B"),
         ("version: 1\n# \x1b[31m\n", "2:3 invisible-character", "U+001B"),
@@ -228,7 +233,7 @@ def test_letters_of_every_language_may_stand_in_comments_and_values() -> None:
         (one_model(backend="x" * 4_097), "too-long", "4096"),
         (one_model(backend=f'"{"x" * 4_097}"'), "too-long", "4096"),
         ("version: 1\n" + "x" * 900_000 + ": 1\n", "syntax", ""),
-        ("version: 1\n? " + "x" * 5_000 + "\n: 1\n", "too-long", "4096"),
+        (RIGHT + "? " + "x" * 5_000 + "\n: 1\n", "too-long", "4096"),
         ("version: 1\nmodels: [" + "a," * 210_000 + "]\n", "too-many-elements", "200000"),
     ],
 )
@@ -257,8 +262,11 @@ def test_that_nothing_is_served_can_be_said() -> None:
 
 
 @pytest.mark.fault("D12")
-def test_a_model_list_that_lost_its_entries_is_refused() -> None:
-    assert said(problems("version: 1\nmodels:\n")) == ["2:8 wrong-type"]
+@pytest.mark.parametrize(
+    ("text", "expected"), [("version: 1\nmodels:\n", "2:8 wrong-type"), ("version: 1\n", "1:1 missing-field")]
+)
+def test_models_that_lost_their_entries_are_refused(text: str, expected: str) -> None:
+    assert said(problems(text)) == [expected]
 
 
 @pytest.mark.fault("D16")
@@ -282,7 +290,7 @@ def test_a_merge_conflict_is_called_so(text: str, line: int) -> None:
     ("text", "expected"),
     [
         ("version: 1\n---\nversion: 1\n", "2:1 several-documents"),
-        ("version: !!int 1\n", "1:10 tag"),
+        ("version: !!int 1\nmodels: {}\n", "1:10 tag"),
         ("version: 1\nmodels: !!python/object/apply:os.system {}\n", "2:9 tag"),
         ("version: 1\nmodels: ! {}\n", "2:9 tag"),
         ("!!str version: 1\n", "1:1 tag"),
@@ -316,6 +324,19 @@ def test_every_problem_of_a_file_is_said_in_one_run() -> None:
         "11:16",
         "12:3",
     ]
+
+
+@pytest.mark.fault("D03")
+def test_without_the_fast_parser_the_same_is_read() -> None:
+    trees = [
+        read_tree(one_model(port="8100", aliases="[x, w]").encode(), Findings(), "", p) for p in (PARSER, PURE_PARSER)
+    ]
+    steps = ("models", "a", "aliases", 1)
+    first, second = [tree.find(steps) for tree in trees if tree is not None]
+    assert (first.value, first.line, first.column) == (second.value, second.line, second.column) == ("w", 6, 18)
+    deep = Findings()
+    assert read_tree(b"[" * 100_000, deep, "", PURE_PARSER) is None
+    assert [problem.reference for problem in deep.sorted()] == ["too-deep"]
 
 
 def test_the_parser_is_the_fast_one() -> None:

@@ -1,0 +1,15 @@
+"""The machine that every command of these tests runs on."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.home import HOST, Home
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """A machine on which models may start, with nothing on it."""
+    (tmp_path / "host.yaml").write_text(HOST)
+    (tmp_path / "host.yaml").chmod(0o600)
+    return Home(tmp_path)

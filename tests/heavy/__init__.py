@@ -1,0 +1,1 @@
+"""Tests that build environments or take minutes."""
