@@ -5,9 +5,10 @@ import pkgutil
 from types import ModuleType
 from typing import Any, Final
 
-from reconciler import actions, backends
+from reconciler import actions, backends, gateways
 from reconciler.actions.base import Verb
 from reconciler.backends.base import Backend
+from reconciler.gateways.base import GatewayWriter
 
 _ORDER: Final = ("adopt", "publish", "stop", "forget", "launch")
 """Verbs that may want the same subject in one tick, first one wins; the rest follow by name."""
@@ -22,6 +23,11 @@ def collect(room: ModuleType, attribute: str) -> list[Any]:
 def installed_backends() -> dict[str, Backend]:
     """name -> backend."""
     return {backend.name: backend for backend in collect(backends, "BACKEND")}
+
+
+def installed_gateways() -> dict[str, GatewayWriter]:
+    """kind -> writer of its files, for servers that are reached directly."""
+    return {made.kind: made() for made in collect(gateways, "GATEWAY")}
 
 
 def installed_verbs() -> tuple[type[Verb], ...]:

@@ -1,6 +1,7 @@
 """The composition root: the one module that knows every room."""
 
 import os
+import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from reconciler import plugins
-from reconciler.adapters.clock import NoHints, SystemClock
+from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.host_file import find_host_file
 from reconciler.adapters.worktree import WorktreeSource
 from reconciler.backends.base import Backend
@@ -18,6 +19,7 @@ from reconciler.desired.slice import select
 from reconciler.model.bundle import Bundle
 from reconciler.model.desired import Desired
 from reconciler.model.host import HostFile
+from reconciler.model.observed import Health, ServerProcess
 from reconciler.model.problem import ExitCode, Problem, ReconcilerError
 from reconciler.planning.plan import Planner
 from reconciler.ports.host import Host
@@ -65,6 +67,9 @@ class Wired:
 
         return held(self._machine.root, doing)
 
+    def log(self, label: str) -> Path:
+        return self._machine.root / "logs" / f"{Path(label).name}.log"
+
     async def close(self) -> None:
         await self._machine.close()
 
@@ -94,20 +99,20 @@ class LocalHost:
         from reconciler.adapters.hf_cache import LocalArtifacts
         from reconciler.adapters.listeners import LocalListeners
         from reconciler.adapters.machine import LocalMachine
-        from reconciler.adapters.processes import RecordedProcesses
+        from reconciler.adapters.processes import LocalProcesses
         from reconciler.adapters.state_dir import StateDir
 
         self._backends = backends
         self._listeners = LocalListeners()
-        state = StateDir()
+        clock, state = SystemClock(), StateDir()
         self.root = state.root
         self.ports = Host(
-            clock=SystemClock(),
-            changes=NoHints(),
-            processes=RecordedProcesses(state.root / "run"),
+            clock=clock,
+            changes=self,
+            processes=LocalProcesses(state.root, clock, self._listeners, judge=self._judged),
             listeners=self._listeners,
             artifacts=LocalArtifacts(roots=host_file.roots.values()),
-            gateways=LocalGateways(host_file),
+            gateways=LocalGateways(host_file, plugins.installed_gateways(), state.root, clock.now),
             machine=LocalMachine(host_file, state.root),
             state=state,
         )
@@ -117,6 +122,16 @@ class LocalHost:
         from reconciler.adapters.prober import CompletionProber
 
         return CompletionProber(self._backends, lambda port: self._listeners.look((port,))[port])
+
+    def _judged(self, process: ServerProcess) -> Health:
+        """What asking has shown. A command without an event loop asks nobody, and need not import one."""
+        return self._prober.evidence(process).health if "asyncio" in sys.modules else Health.STARTING
+
+    async def next(self) -> None:
+        """Hints for the loop: new evidence, or a second has passed."""
+        from reconciler.adapters.changes import next_hint
+
+        await next_hint(self._prober.changed)
 
     async def close(self) -> None:
         """End what is under way in this event loop."""

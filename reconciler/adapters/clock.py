@@ -20,13 +20,3 @@ class SystemClock:
         """A fresh number in [0, 1)."""
         bits = int.from_bytes(os.urandom(_RANDOM_BYTES)) >> _SPARE_BITS
         return float(bits / 2**_PRECISION)
-
-
-class NoHints:
-    """For commands that look once: nothing ever says that the world has moved."""
-
-    async def next(self) -> None:
-        """Never returns."""
-        from asyncio import Event
-
-        await Event().wait()

@@ -17,10 +17,11 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
-from reconciler.gateways.base import DAMAGED, GatewayTextError, GatewayWriter
+from reconciler.gateways.base import DAMAGED, UNWRITABLE, GatewayTextError, GatewayWriter
 from reconciler.model.base import noun
 from reconciler.model.host import HostFile
 from reconciler.model.observed import Absent, GatewayState, Observation, Present, Unknown
@@ -143,6 +144,8 @@ class LocalGateways:
             if since is None or since > now or port in memory.written:
                 since = min(self._missed.get((kind, port), now), now)
                 self._missed[kind, port] = since
+            else:
+                self._missed.pop((kind, port), None)
             if now < since + place.drain:
                 ends[port] = since + place.drain
         return ends
@@ -164,7 +167,7 @@ class LocalGateways:
         except _Unreadable as error:
             raise ActionError("gateway-unreadable", f"{error}; nothing was written") from error
         except GatewayTextError as error:
-            named = "the routes" if error.reference == "route-unwritable" else place.path
+            named = "the routes" if error.reference == UNWRITABLE else place.path
             raise ActionError(
                 error.reference, f"{named} {error.message}; nothing was written", permanent=True
             ) from error
@@ -194,6 +197,8 @@ class LocalGateways:
             now = self._now()
         gone = {port: now if port in old else self._missed.get((kind, port), now) for port in ever - new}
         kept = {port: since for port, since in draining.items() if port not in new}
+        for port in new | gone.keys():
+            self._missed.pop((kind, port), None)
         try:
             written = _Memory(written=ever | new, withdrawn=draining) if seen.content != text else memory
             self._remember(kind, written, _Memory(written=new, withdrawn=kept | gone))
@@ -259,18 +264,19 @@ def _recall(path: str) -> _Memory:
 
     try:
         document: dict[str, Any] = json.loads(content)
-        newer = document["version"] > VERSION
+        if document["version"] > VERSION:
+            raise _Unreadable(f"{path} was written by a newer reconciler: run that one, or remove the file")
         memory = _Memory(
             written=frozenset(int(port) for port in document["written"]),
             withdrawn={int(port): float(since) for port, since in document["withdrawn"].items()},
         )
+        if not all(isfinite(since) for since in memory.withdrawn.values()):
+            raise ValueError("a time that never comes")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         raise _Unreadable(
             f"{path} is damaged, so which withdrawn routes are still used cannot be said; "
             "restart the gateway and remove that file"
         ) from None
-    if newer:
-        raise _Unreadable(f"{path} was written by a newer reconciler; run that one, or remove the file")
     return memory
 
 
@@ -322,7 +328,8 @@ def _beside(path: str, content: bytes, *, like: bool) -> Iterator[Callable[[], N
             with open(made, "wb", closefd=False) as file:
                 file.write(content)
             if like:
-                _copy_standing(path, made)
+                with suppress(FileNotFoundError):  # removed meanwhile, which is found before anything is replaced
+                    _copy_standing(path, made)
             _sync(made)
         finally:
             os.close(made)

@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
-from reconciler.model.observed import Health, Present, ServerProcess, Standing, Unknown
+from reconciler.model.observed import Absent, Health, Present, ServerProcess, Standing, Unknown
 from reconciler.model.target import LaunchOrder
 from reconciler.ports.errors import ActionError, ObservationError
 from reconciler.ports.host import Clock, Listeners
@@ -16,7 +17,8 @@ from .records import SUFFIX, Lock, Record, Run
 LOCK_SECONDS: Final = 1.0
 """How long a lock is asked for: an observer has it for a moment when it tests it."""
 _LOCK_PAUSE: Final = 0.01
-_GRACE: Final = 20.0
+GRACE: Final = 20.0
+"""Seconds between TERM and KILL: what launchd gives."""
 _ARGUMENT_SHOWN: Final = 400
 _CANNOT_RUN: Final = frozenset({126, 127})
 """What a shell ends with whose program did not start."""
@@ -40,7 +42,7 @@ class LocalProcesses:
         listeners: Listeners,
         *,
         judge: Callable[[ServerProcess], Health] = _starting,
-        grace: float = _GRACE,
+        grace: float = GRACE,
         at: Callable[[str], None] = lambda point: None,
     ) -> None:
         self._root = os.path.abspath(root)
@@ -49,10 +51,16 @@ class LocalProcesses:
         self._judge = judge
         self._grace = grace
         self._at = at
-        self._boot = boot_id()
+        self._known_boot: str | None = None
         self._live: tuple[int, ...] = ()
-        self._children: set[int] = set()
-        self._codes: dict[int, int] = {}
+        self._children: dict[int, str] = {}
+        self._codes: dict[str, tuple[int, int]] = {}
+
+    @property
+    def _boot(self) -> str | None:
+        """Asked when the first record is there to be compared: on macOS it takes the start-up of ctypes."""
+        self._known_boot = self._known_boot or boot_id()
+        return self._known_boot
 
     # ------------------------------------------------------------------------------------------------- looking
 
@@ -88,8 +96,6 @@ class LocalProcesses:
 
     def _server(self, label: str, live: list[int]) -> ServerProcess | None:
         """What one record says; None where it was removed since the folder was listed."""
-        from dataclasses import replace
-
         run = Run(self._root, label)
         try:
             record = run.record()
@@ -114,20 +120,20 @@ class LocalProcesses:
 
     def _ending(self, run: Run, record: Record, proof: Proof) -> str:
         """How a server ended, as far as that is known, and what it said last."""
-        code = self._codes.get(record.pid or 0)
-        parts = (_spoken(code) if code is not None else "", proof.reason, run.last_line(record))
+        pid, code = self._codes.get(record.label, (None, 0))
+        parts = (_spoken(code) if pid is not None and pid == record.pid else "", proof.reason, run.last_line(record))
         return "; ".join(part for part in parts if part)
 
     def _reap(self) -> None:
-        for pid in list(self._children):
+        for pid, label in list(self._children.items()):
             try:
                 ended, status = os.waitpid(pid, os.WNOHANG)
             except ChildProcessError:
-                self._children.discard(pid)
+                del self._children[pid]
                 continue
             if ended:
-                self._children.discard(pid)
-                self._codes[pid] = os.waitstatus_to_exitcode(status)
+                del self._children[pid]
+                self._codes[label] = pid, os.waitstatus_to_exitcode(status)
 
     def _look(self, label: str) -> tuple[Run, Record, Proof]:
         """A fresh proof for a request. Raises ActionError."""
@@ -195,8 +201,7 @@ class LocalProcesses:
         finally:
             os.close(log)
         self._at("after-spawn")
-        self._codes.pop(pid, None)
-        self._children.add(pid)
+        self._children[pid] = order.label
         # Our child keeps its pid until we reap it, so this is it, even when it has ended already.
         found = seen(pid)
         if found is not None:
@@ -207,16 +212,18 @@ class LocalProcesses:
         """Nobody of an earlier launch is left, and nobody listens, as of just before the start (P02)."""
         earlier = run.record()
         if earlier is not None:
-            # We hold the lock, so this says held; a process that is proved nevertheless does without it.
-            proof = prove(run, earlier, self._boot)
-            if proof.members:
-                raise ActionError("already-running", proof.reason or f"pid {proof.members[0]} of it still runs")
+            # We hold the lock: what lives of the earlier launch has given it up, or never had it.
+            proof = prove(run, earlier, self._boot, Lock.FREE)
+            if proof.standing is not Standing.GONE:
+                raise ActionError("already-running", proof.reason)
         match self._listeners.look([order.port])[order.port]:
             case Present(value=listener):
                 who = f"pid {listener.pid}" if listener.pid is not None else "a process that this user cannot see"
                 raise ActionError("port-occupied", f"port {order.port} was taken meanwhile, by {who}")
             case Unknown(reason=reason):
                 raise ActionError("port-unknown", f"whether port {order.port} is free could not be seen: {reason}")
+            case Absent():
+                pass
 
     def _intent(self, run: Run, order: LaunchOrder, token: str, log_start: int) -> Record:
         """What is written down before a start. Raises ActionError where no proof would be possible afterwards."""
@@ -251,7 +258,10 @@ class LocalProcesses:
         def look() -> tuple[Record, Proof]:
             return self._look(process.label)[1:]
 
-        await Stopping(process, look, self._listeners, self._at).run(self._grace)
+        try:
+            await Stopping(process, look, self._listeners, self._at).run(self._grace)
+        except OSError as error:
+            raise ActionError("stop-failed", f"it could not be ended: {error}") from error
         await self._remove(process)
 
     async def adopt(self, process: ServerProcess) -> None:
@@ -289,7 +299,7 @@ class LocalProcesses:
                     os.close(lock)
         except OSError as error:
             raise ActionError("record-not-removed", f"its record could not be removed: {error}") from error
-        self._codes.pop(record.pid or 0, None)
+        self._codes.pop(record.label, None)
 
 
 def _unseen(label: str, why: str) -> ServerProcess:

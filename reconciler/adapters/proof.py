@@ -32,13 +32,16 @@ class Proof:
     reason: str = ""
 
 
-def prove(run: Run, record: Record, boot: str | None) -> Proof:
-    """Look at the lock and at the processes that the record speaks of. Raises OSError when that is not possible."""
+def prove(run: Run, record: Record, boot: str | None, lock: Lock | None = None) -> Proof:
+    """Look at the lock and at the processes that the record speaks of. Raises OSError when that is not possible.
+
+    `lock` is given by who holds the lock himself, and so cannot test it.
+    """
     if record.newer:
         return _unknown(record.flaw)
     if boot is not None and record.boot_id not in {"", boot} and not record.flaw:
         return Proof(standing=Standing.GONE, reason=REBOOTED)
-    lock = run.lock()
+    lock = lock or run.lock()
     if record.flaw:
         return _gone(f"{record.flaw}; nobody holds its lock") if lock is Lock.FREE else _unknown(record.flaw)
     if boot is None:

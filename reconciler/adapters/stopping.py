@@ -1,7 +1,9 @@
 """Ends one server that is proved ours: TERM to its group, grace, KILL, until its lock and its port are free."""
 
+import errno
 import os
 import select
+import sys
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -13,11 +15,10 @@ from .process_table import token
 from .proof import Proof
 from .records import Record
 
-GRACE: Final = 20.0
-"""Seconds between TERM and KILL: what launchd gives."""
 KILL_SECONDS: Final = 10.0
 PORT_SECONDS: Final = 5.0
 """How long the port of a server that is gone is waited for; whoever has it then is a stranger."""
+_ROUNDS: Final = 20
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1
 _FREE_READINGS: Final = 2
 """A lock is free when it was so twice: a child between its spawn and its program has all descriptors for a moment."""
@@ -44,13 +45,26 @@ class Stopping:
 
         self._at("before-term")
         # CONT, because a process that was stopped takes TERM only once it goes on.
-        self._signal(signal.SIGTERM, signal.SIGCONT)
+        self._signal(self._certain(), signal.SIGTERM, signal.SIGCONT)
         self._at("after-term")
         if await self._ended(grace):
             return
-        self._signal(signal.SIGKILL)
-        if not await self._ended(KILL_SECONDS):
-            raise ActionError("stuck", f"it has not ended {KILL_SECONDS:.0f} s after SIGKILL: {self._what_is_left()}")
+        # Again and again: whom the leader leaves behind is seen, and proved, once the leader has ended.
+        for _ in range(_ROUNDS):
+            self._signal(self._proof(), signal.SIGKILL)
+            if await self._ended(KILL_SECONDS / _ROUNDS):
+                return
+        proof = self._proof()
+        if proof.standing is Standing.UNKNOWN:
+            raise ActionError("proof-failed", proof.reason)
+        raise ActionError("stuck", f"it has not ended {KILL_SECONDS:.0f} s after SIGKILL: {self._left(proof)}")
+
+    def _certain(self) -> Proof:
+        """A proof that it is ours, or gone already. Raises ActionError."""
+        proof = self._proof()
+        if proof.standing not in {Standing.OURS, Standing.GONE}:
+            raise ActionError("proof-failed", proof.reason or "it is not adopted yet")
+        return proof
 
     def _proof(self) -> Proof:
         """A fresh proof of the very process that was asked for. Raises ActionError."""
@@ -60,23 +74,24 @@ class Stopping:
             raise ActionError("proof-failed", f"its record is of pid {record.pid} now, not of pid {asked[0]}")
         return proof
 
-    def _signal(self, *numbers: int) -> None:
-        """Signal what is proved ours. The handles are taken before the proof: they can name nobody else after it."""
+    def _signal(self, first: Proof, *numbers: int) -> None:
+        """Signal what is proved ours, and nobody else.
+
+        The handles are taken between two proofs that name the same processes: they can be nobody else's after it.
+        """
         for _ in range(_TRIES):
-            handles = _handles(self._proof().members)
+            handles = _handles(first.members)
             try:
                 proof = self._proof()
-                if proof.standing is Standing.GONE:
-                    return
                 if proof.standing is not Standing.OURS:
-                    raise ActionError("proof-failed", proof.reason or "it cannot be proved ours any more")
+                    return
                 if handles.keys() == set(proof.members):
                     for number in numbers:
                         _send(proof, handles, number)
                     return
+                first = proof
             finally:
                 _close(handles.values())
-        raise ActionError("proof-failed", "its processes come and go too fast to be proved")
 
     async def _ended(self, seconds: float) -> bool:
         """Whether the server is gone and its port free before the time is up."""
@@ -107,8 +122,7 @@ class Stopping:
             case _:
                 return late
 
-    def _what_is_left(self) -> str:
-        proof = self._proof()
+    def _left(self, proof: Proof) -> str:
         if proof.standing is Standing.GONE:
             return f"port {self._process.port} is still taken by a process with its token"
         return proof.reason or f"pid {', '.join(map(str, proof.members))}"
@@ -122,6 +136,10 @@ def _handles(pids: Iterable[int]) -> dict[int, int | None]:
             handles[pid] = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
         except ProcessLookupError:
             continue
+        except OSError as error:
+            if error.errno != errno.ENOSYS:
+                raise
+            handles[pid] = None
     return handles
 
 
@@ -148,18 +166,17 @@ def _send(proof: Proof, handles: dict[int, int | None], number: int) -> None:
 def _send_one(pid: int, handle: int | None, number: int) -> None:
     import signal
 
-    if handle is None:
-        os.kill(pid, number)
-    else:
+    if sys.platform == "linux" and handle is not None:
         signal.pidfd_send_signal(handle, number)
+    else:
+        os.kill(pid, number)
 
 
 def _send_group(pid: int, handle: int | None, number: int) -> None:
     """The leader of a session leads its group, and so the group has its pid."""
-    import errno
     import signal
 
-    if handle is not None:
+    if sys.platform == "linux" and handle is not None:
         try:
             signal.pidfd_send_signal(handle, number, None, _GROUP)
             return

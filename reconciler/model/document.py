@@ -90,6 +90,9 @@ class PlanDocument:
     waits: tuple[WaitEntry, ...] = setting(changes=_HOT, doc="Times that pass between the actions.")
     waiting: tuple[ReasonEntry, ...] = setting(changes=_HOT, doc="What something under way will settle.")
     blocked: tuple[ReasonEntry, ...] = setting(changes=_HOT, doc="What only a person can settle.")
+    guards: tuple[ReasonEntry, ...] = setting(
+        changes=_HOT, doc="What an unattended reconciler would not do without a person."
+    )
     subjects: tuple[SubjectEntry, ...] = setting(changes=_HOT, doc="One verdict per subject.")
     memory: MemoryEntry = setting(changes=_HOT, doc="Memory during the change.")
     counts: Mapping[str, int] = setting(changes=_HOT, doc="How many of what.")

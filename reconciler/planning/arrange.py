@@ -181,14 +181,13 @@ def _ready(
 
 def _misled(facts: Facts, label: str, port: int) -> Waiting | None:
     """Why a server of `label` on `port` could be sent a request that is meant for another label; None: it cannot."""
-    before = label in facts.ledger.launched and facts.ledger.leases.get(label) == port
     for kind, state in facts.observed.gateways.items():
         if not isinstance(state, Present) or port not in state.value.may_dispatch:
             continue
         named = {r.label for r in state.value.routes if r.upstream is not None and r.upstream.port == port}
         if others := sorted(named - {label}):
             why, until = f"{kind} still sends requests for {', '.join(others)} to it", None
-        elif not named and not before:
+        elif not named:
             why, until = f"{kind} may still be sending requests for another label to it", state.value.drained_at
         else:
             continue

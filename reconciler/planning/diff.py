@@ -155,7 +155,8 @@ def _not_running(facts: Facts, target: Target, live: ServerProcess | None, holde
     if target.port is not None and target.port not in holders and (problem := occupied(facts, target.port)):
         return problem
     if live is not None:
-        return Verdict.CRASHED, "crashed", live.detail or f"its process {live.pid} is gone"
+        said = f"; the last line of its log: {live.detail}" if live.detail else ""
+        return Verdict.CRASHED, "crashed", f"its process {live.pid} is gone{said}"
     return Verdict.MISSING, "not-running", "it is declared and does not run"
 
 

@@ -11,8 +11,9 @@ from reconciler.model.observed import Absent, ObservedState, Present
 def assign(state: DesiredState, observed: ObservedState, ledger: Ledger) -> dict[str, int | None]:
     """label -> port; None for `port: none`, and for `auto` when the range is exhausted.
 
-    A lease is kept as long as the label is declared, also when somebody else has taken its port meanwhile: then
-    a person must know; a run record stands in for a lease that was lost. A new lease avoids ports that are declared, leased, or held by anything at all.
+    A lease is kept as long as the label is declared, also when somebody else has taken its port meanwhile:
+    then a person must know. A run record stands in for a lease that was lost. A new lease avoids ports that are
+    declared, leased, or held by anything at all.
     """
     explicit = {s.port for s in state.models.values() if isinstance(s.port, int)}
     ports: dict[str, int | None] = {}

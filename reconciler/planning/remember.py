@@ -30,8 +30,11 @@ def remember(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, 
     serving = {label for label, change in changes.items() if change.verdict is Verdict.MATCHES}
     answers = {label for label, change in changes.items() if change.live is not None and _answers(change.live)}
     proved = frozenset(label for label in targets if label in ledger.proved or label in answers)
-    servers = facts.observed.servers
-    proofs = {label: server.instance for label, server in servers.items() if _answers(server)}
+    servers, blind = facts.observed.servers, facts.observed.blind is not None
+    unseen = {label for label in ledger.proofs if blind or _doubtful(servers.get(label))}
+    # A proof outlives a look that failed; it is bound to its process and so cannot speak for another one.
+    proofs = {label: ledger.proofs[label] for label in unseen}
+    proofs |= {label: server.instance for label, server in servers.items() if _answers(server)}
     attempts = {
         label: attempt
         for label, attempt in ledger.attempts.items()
@@ -62,3 +65,7 @@ def remember(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, 
 
 def _answers(live: ServerProcess) -> bool:
     return live.standing is Standing.OURS and live.health is Health.SERVING
+
+
+def _doubtful(live: ServerProcess | None) -> bool:
+    return live is not None and live.standing is Standing.UNKNOWN

@@ -36,6 +36,7 @@ class ServerStatus:
     sync: Sync
     health: HealthStatus
     port: int | None
+    pid: int | None
     reference: str
     reason: str
 
@@ -56,6 +57,7 @@ def _status(change: Change, said: tuple[str, str] | None) -> ServerStatus:
         sync=_sync(change, said is not None),
         health=_health(change),
         port=live_port if live_port is not None else target_port,
+        pid=change.live.pid if change.live is not None and change.live.live else None,
         reference=reference,
         reason=reason,
     )

@@ -54,6 +54,10 @@ class Composition(Protocol):
         """The lock of the state directory, for as long as something may be changed. Raises ReconcilerError."""
         ...
 
+    def log(self, label: str) -> Path:
+        """Where the server of a label writes; the file may not exist."""
+        ...
+
     async def close(self) -> None:
         """End what the ports have under way in this event loop."""
         ...

@@ -237,9 +237,7 @@ def _route(label: str, target: Target | None, server: ServerProcess | None) -> R
     )
 
 
-def _ledger(
-    told: Mapping[str, Any], targets: Mapping[str, Target], servers: Mapping[str, ServerProcess]
-) -> Ledger:
+def _ledger(told: Mapping[str, Any], targets: Mapping[str, Target], servers: Mapping[str, ServerProcess]) -> Ledger:
     attempts = {
         label: Attempt(
             spec_hash=targets[label].spec_hash if label in targets else "",

@@ -1,15 +1,15 @@
 """What must hold of a scenario, one function for each property; the property tests and the seeded bugs share them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from reconciler.actions.launch import Launch
 from reconciler.actions.publish import Publish
 from reconciler.actions.stop import Stop
 from reconciler.model.change import Change, Verdict
-from reconciler.model.desired import Desired, ModelSpec
-from reconciler.model.names import Subject, gateway_subject, server_subject
-from reconciler.model.observed import Listener, ObservedState, Present, Standing, Unknown
+from reconciler.model.desired import Desired, ModelSpec, launch_reference
+from reconciler.model.names import Subject
+from reconciler.model.observed import Listener, Present, Standing, Unknown
 from reconciler.model.plan import Plan
 from reconciler.model.routes import Route
 from reconciler.model.target import Target
@@ -19,8 +19,12 @@ from reconciler.planning.forecast import Forecast, memory_used
 from reconciler.planning.plan import Decision
 from tests.world import rules
 from tests.world.drive import Run, Scenario, apply, facts, foretell, look, outcome, planner, steps_by_subject
+from tests.world.script import Script
 from tests.world.world import World
 
+from .documents import EXPERIMENTAL
+
+Rewrite = Callable[[Desired], Desired]
 UNSEEN = Unknown(reason="permission denied")
 
 
@@ -138,6 +142,30 @@ def unacknowledged_ports_stay(run: Run, scenario: Scenario) -> None:
             assert record.process.port in (spec.port, spec.moved_from), f"{label} was moved to {spec.port}"
 
 
+def what_matches_is_as_declared(run: Run) -> None:
+    """Whoever is called in sync runs the declared artifact of the declared source on the declared port."""
+    for change in run.ending.decision.view.changes:
+        live, target = change.live, change.target
+        if change.verdict is not Verdict.MATCHES or live is None or target is None:
+            continue
+        declared = run.ending.decision.view.facts.desired.state.models[change.label]
+        assert live.fields["convert"] == declared.convert
+        assert live.fields["source"] == str(launch_reference(declared.source))
+        assert declared.port in (live.port, "auto")
+        if isinstance(target.artifact, Present) and not target.artifact.value.missing:
+            assert live.artifact == target.artifact.value.identity
+
+
+def leases_are_kept(run: Run, scenario: Scenario) -> None:
+    """A port that was given to `auto` is kept for good."""
+    for change in run.ending.decision.view.changes:
+        record = scenario.truth.records.get(change.label)
+        if record is None or change.target is None or change.target.spec.port != "auto":
+            continue
+        if record.process.port in EXPERIMENTAL and not scenario.truth.blind:
+            assert change.target.port == record.process.port, f"{change.label} lost port {record.process.port}"
+
+
 # --------------------------------------------------------------------------------------------------- the same, said again
 
 
@@ -234,10 +262,18 @@ def unknown_destroys_nothing(scenario: Scenario) -> None:
     # Memory is left out of it: a server that cannot be replaced leaves room in which another one can be.
     host_file = replace(scenario.host_file, memory=replace(scenario.host_file.memory, budget="4TiB"))
     seen = facts(replace(scenario, host_file=host_file), desired=scenario.desired)
-    allowed = destroyed(planner().decide(seen).plan)
-    for what, doubtful in masked(seen):
-        more = destroyed(planner().decide(doubtful).plan) - allowed
+    decision = planner().decide(seen)
+    allowed, known = destroyed(decision.plan), decision.ledger
+    served = {label for label, spec in scenario.desired.state.models.items() if spec.port != "none"}
+    for what, doubtful in masked(replace(seen, ledger=replace(known, reserved=frozenset()))):
+        doubting = planner().decide(doubtful)
+        more = destroyed(doubting.plan) - allowed
         assert not more, f"{what} could not be seen, and for that: {more}"
+        after = doubting.ledger
+        assert (after.proofs, after.proved) == (known.proofs, known.proved), f"{what}: a proof was forgotten"
+        assert known.launched <= after.launched, f"{what}: a launch was forgotten"
+        leases = {label: port for label, port in known.leases.items() if label in served}
+        assert leases.items() <= after.leases.items(), f"{what}: a lease was forgotten"
 
 
 def unknown_port_is_not_free(scenario: Scenario) -> None:
@@ -303,12 +339,20 @@ def _stayed(run: Run, before: set[str]) -> bool:
     return True
 
 
-def touched(plan_or_run: Run) -> Mapping[Subject, tuple[str, ...]]:
-    """What was done, by subject."""
-    return steps_by_subject([(request.kind, request.subject) for request in plan_or_run.world.requests])
-
-
 def everything(scenario: Scenario) -> None:
+    """Every property that a scenario can have: more where nothing disturbs it."""
+    script = scenario.script
+    if script.faults or script.events or script.duds or scenario.edits:
+        run = settles(scenario)
+        unserved_is_explained(run.ending.decision)
+        broken_models_are_given_up(run)
+        exposure_is_stable(scenario, run)
+        second_apply_does_nothing(run)
+        return
+    undisturbed(scenario)
+
+
+def undisturbed(scenario: Scenario) -> None:
     """Every property of a world that nothing disturbs."""
     predicted = forecast_settles(scenario)
     run = settles(scenario)
@@ -319,12 +363,19 @@ def everything(scenario: Scenario) -> None:
     old_stays_until_its_successor_can_start(run)
     prune_off_stops_no_stranger(run)
     unacknowledged_ports_stay(run, scenario)
+    what_matches_is_as_declared(run)
+    leases_are_kept(run, scenario)
     exposure_is_stable(scenario, run)
     order_and_spelling_plan_the_same(scenario)
     gateway_fields_touch_no_server(run)
     unknown_destroys_nothing(scenario)
     unknown_port_is_not_free(scenario)
     second_apply_does_nothing(run)
+
+
+def without_faults(script: Script) -> Script:
+    """The same luck, with requests that do not go wrong."""
+    return replace(script, faults=())
 
 
 def converges_to_the_same(calm: Run, faulty: Run, scenario: Scenario) -> None:
@@ -348,6 +399,3 @@ def broken_models_are_given_up(run: Run) -> None:
 def predicted_end(predicted: Forecast) -> Decision:
     """The last decision of a forecast."""
     return Decision(view=predicted.final, plan=predicted.end, ledger=predicted.final.facts.ledger)
-
-
-__all__ = ["ObservedState", "gateway_subject", "server_subject"]

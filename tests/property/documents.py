@@ -92,8 +92,8 @@ def desired_states(draw: st.DrawFn, least: int = 0, most: int = 6) -> Desired:
 
 
 @st.composite
-def host_files(draw: st.DrawFn, need: int) -> HostFile:
+def host_files(draw: st.DrawFn, need: int, tight: bool) -> HostFile:
     """Budgets from ample to hopeless, measured against what everything together would `need`."""
-    share = draw(st.sampled_from([None, None, 400, 100, 75, 50, 30, 5]))
+    share = draw(st.sampled_from([60, 45, 80, 100] if tight else [None, None, 400, 100, 75, 50, 30, 5]))
     budget = f"{need * share // 100}B" if share is not None else None
     return HostFile(memory=Memory(budget=budget), max_launches=draw(st.sampled_from([2, 1, 8])))

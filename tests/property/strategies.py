@@ -28,7 +28,7 @@ from reconciler.planning.spec import spec_hash
 from reconciler.plugins import installed_backends
 from tests.world.drive import Edit, Scenario, facts
 from tests.world.script import BACK, Does, Event, Fault, Script
-from tests.world.truth import Binding, Gateway, Record, Server, Truth
+from tests.world.truth import Binding, Gateway, Record, Server, Truth, bindings
 from tests.world.virtual_time import EPOCH
 
 from .documents import EXPERIMENTAL, LABELS, REPOS, TEAM, desired_states, host_files, often, weighted
@@ -76,7 +76,12 @@ STRANGE: Final = weighted(nothing=5, matching=4, starting=1, zombie=1, dead=2, o
 @st.composite
 def records(draw: st.DrawFn, target: Target | None, label: str, kind: str, port: int) -> Record:
     """What the state directory says about one label, and what is true about its process."""
-    fields = {**(target.fields if target is not None else {"source": "org/gone@main"}), "port": str(port)}
+    fields = {
+        "source": "org/gone@main",
+        "convert": "auto",
+        **(target.fields if target is not None else {}),
+        "port": str(port),
+    }
     if kind == "other-spec":
         fields["convert"] = "skip"
     artifact = target.artifact if target is not None else Absent()
@@ -176,13 +181,10 @@ def _attempt(digest: str, count: int, wait: float) -> Attempt:
 
 
 @st.composite
-def gateway_files(draw: st.DrawFn, desired: Desired, found: Mapping[str, Record], ledger: Ledger) -> dict[str, Gateway]:
+def gateway_files(draw: st.DrawFn, desired: Desired, found: Mapping[str, Record]) -> dict[str, Gateway]:
     """The files of the gateways that the host names: right, stale, empty, missing or unreadable."""
     declared = desired.state.gateways
     kinds = [k for k, spec in (("front", declared.front), ("litellm", declared.litellm)) if spec is not None]
-    used = {r.process.port for r in found.values()} | set(ledger.leases.values())
-    # A route to a port that somebody else has had would be of a gateway that we have not written.
-    spare = [port for port in (*TEAM, *EXPERIMENTAL, 8107) if port not in used]
     named = [k for k in kinds if draw(often(True, 12))] + (
         ["litellm"] if "litellm" not in kinds and draw(often(False, 8)) else []
     )
@@ -192,11 +194,13 @@ def gateway_files(draw: st.DrawFn, desired: Desired, found: Mapping[str, Record]
         routes = tuple(draw(_routes(desired, found, upstreams=not (kind == "litellm" and exposed))))
         state = draw(weighted(file=9, none=1, sealed=1))
         drains = draw(often(False, 5))
-        stale = Binding(label=draw(st.sampled_from([*LABELS, *STRANGERS])), port=draw(st.sampled_from(spare)))
+        stale = Binding(label=draw(st.sampled_from([*LABELS, *STRANGERS])), port=draw(st.sampled_from([*TEAM, 8120])))
+        # A port is given to another label only when nobody is sent there any more: no route names a draining port.
+        free = stale.port not in {binding.port for binding in bindings(routes)}
         result[kind] = Gateway(
             routes=None if state == "none" else routes,
             drain=draw(st.sampled_from([0.0, 10.0, 1.0])),
-            draining={stale: EPOCH + draw(SECONDS)} if drains and state != "none" else {},
+            draining={stale: EPOCH + draw(SECONDS)} if drains and state != "none" and free else {},
             tells=draw(st.booleans()),
             unreadable="permission denied" if state == "sealed" else "",
         )
@@ -212,10 +216,6 @@ def _routes(draw: st.DrawFn, desired: Desired, found: Mapping[str, Record], upst
         record = found.get(label)
         right = record.process.port if record is not None else draw(st.sampled_from(TEAM))
         kind = draw(weighted(right=4, none=2, stale=1))
-        # Two labels that have both had one port, one of them still routed to it, need two edits and two crashes.
-        shared = [other for other, r in found.items() if r.process.port == right and other != label]
-        if shared and record is not None and not record.live(EPOCH):
-            continue
         port = draw(st.sampled_from(TEAM)) if kind == "stale" else right
         if kind == "none" or port in ports or (record is None and kind != "stale"):
             continue
@@ -246,14 +246,14 @@ def _moved(spec: ModelSpec, record: Record | None) -> ModelSpec:
 
 
 @st.composite
-def scenarios(draw: st.DrawFn, least: int = 0, most: int = 6) -> Scenario:
-    """A world in which nothing goes wrong by itself; requests and starts take drawn times."""
+def scenarios(draw: st.DrawFn, least: int = 0, most: int = 6, tight: bool = False) -> Scenario:
+    """A world in which nothing goes wrong by itself; requests and starts take drawn times; memory may be `tight`."""
     desired = draw(desired_states(least, most))
     truth = Truth(artifacts=draw(artifacts()), platform=draw(st.sampled_from(["darwin", "linux"])))
     accept_cpu = truth.platform == "linux" and draw(often(True, 8))
     targets = _targets(desired, HostFile(accept_cpu=accept_cpu), truth)
     need = sum(target.need.total for target in targets.values() if target.need is not None)
-    host_file = replace(draw(host_files(need + 4 * GIB)), accept_cpu=accept_cpu)
+    host_file = replace(draw(host_files(need + 4 * GIB, tight)), accept_cpu=accept_cpu)
     found = draw(populations(targets))
     moved = {
         label: _moved(spec, found.get(label)) if draw(often(True)) else spec
@@ -263,16 +263,15 @@ def scenarios(draw: st.DrawFn, least: int = 0, most: int = 6) -> Scenario:
     taken = {r.process.port for r in found.values() if r.live(EPOCH)}
     spare = [port for port in (*TEAM, *EXPERIMENTAL) if port not in taken]
     strangers = [port for port in spare if draw(often(False, 10))]
-    ledger = draw(ledgers(targets, found))
     truth = replace(
         truth,
         records=found,
         foreign={p: Listener(port=p, pid=draw(st.sampled_from([4711, None])), command=None) for p in strangers},
         unseen={port for port in spare if draw(often(False, 16))},
-        gateways=draw(gateway_files(desired, found, ledger)),
+        gateways=draw(gateway_files(desired, found)),
         memory_total=draw(st.sampled_from([Present(value=2**40)] * 8 + [Present(value=12 * GIB), Unknown(reason="?")])),
         blind="permission denied" if draw(often(False, 25)) else "",
-        ledger=ledger,
+        ledger=draw(ledgers(targets, found)),
     )
     return Scenario(desired=desired, host_file=host_file, truth=truth, script=draw(luck()))
 
@@ -293,6 +292,12 @@ def faulty(draw: st.DrawFn, scenario: Scenario, most: int = 4) -> Scenario:
     """The same world, with requests that go wrong."""
     faults = draw(st.lists(st.sampled_from([None, *Fault]), min_size=1, max_size=most))
     return replace(scenario, script=replace(scenario.script, faults=tuple(faults)))
+
+
+@st.composite
+def stormy(draw: st.DrawFn) -> Scenario:
+    """A world in which everything happens at once: events, requests that go wrong, and a person who edits."""
+    return draw(scenarios().flatmap(troubled).flatmap(faulty).flatmap(edited))
 
 
 @st.composite

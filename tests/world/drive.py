@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from reconciler.engine.loop import Ending, Engine
 from reconciler.model.desired import Desired
@@ -47,6 +47,10 @@ class Scenario:
 
     def __repr__(self) -> str:
         return describe(self)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """How Hypothesis prints it."""
+        printer.text(describe(self))
 
     def world(self) -> World:
         """A fresh world, as the scenario begins."""

@@ -46,7 +46,7 @@ def before_launch(world: "World", order: LaunchOrder) -> None:
     world.require(port not in truth.foreign, "launch-on-foreign-port", f"{order.label}: port {port} is taken")
     rivals = [other.label for other in world.launching.values() if other.port == port]
     world.require(not rivals, "one-port-one-server", f"{order.label} and {rivals} are launched on port {port}")
-    artifacts = [a.value for a in truth.artifacts.values() if isinstance(a, Present) and a.value.complete]
+    artifacts = [a.value for a in truth.artifacts.values() if isinstance(a, Present) and not a.value.missing]
     complete = any(a.identity == order.artifact and f"--model={a.path}" in _joined(order.argv) for a in artifacts)
     world.require(complete, "launch-without-artifact", f"{order.label}: {order.artifact} is not complete here")
     starting = sum(

@@ -16,6 +16,13 @@ from reconciler.surface.composition import Compose
 COMMANDS: Final = {
     "validate": "Check a desired state without looking at the machine.",
     "plan": "Show what would be done, without doing it.",
+    "apply": "Bring the machine to the desired state.",
+    "status": "Show what is served, and what stands against the rest.",
+    "stop": "Stop a server and keep it stopped.",
+    "start": "Let a stopped server run again.",
+    "retry": "Start a held server again.",
+    "logs": "Show the log of a server.",
+    "demo": "Serve two tiny models for real, in a temporary folder.",
     "schema": "Print or write the JSON Schemas of the documents.",
     "completion": "Print the completion script of a shell.",
 }

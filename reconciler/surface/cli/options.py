@@ -13,32 +13,31 @@ F = TypeVar("F", bound=Callable[..., Any])
 FORMATS: Final = ("table", "json", "ndjson")
 
 
+def file_options(command: F) -> F:
+    """-c/--config and --host-file."""
+    command = click.option(
+        "--host-file",
+        type=click.Path(path_type=Path),
+        help="The host file; else RECONCILER_HOST_FILE, else the config directory.",
+    )(command)
+    return click.option(
+        "-c",
+        "--config",
+        type=click.Path(path_type=Path),
+        help="The desired state; else RECONCILER_CONFIG, else ensemble.yaml here or above.",
+    )(command)
+
+
 def settings_options(command: F) -> F:
     """-c/--config, --host-file and --set."""
-    for option in reversed(
-        (
-            click.option(
-                "-c",
-                "--config",
-                type=click.Path(path_type=Path),
-                help="The desired state; else RECONCILER_CONFIG, else ensemble.yaml here or above.",
-            ),
-            click.option(
-                "--host-file",
-                type=click.Path(path_type=Path),
-                help="The host file; else RECONCILER_HOST_FILE, else the config directory.",
-            ),
-            click.option(
-                "--set",
-                "overrides",
-                multiple=True,
-                metavar="FIELD=VALUE",
-                help="Override a field, as models.fast.source.repo=owner/name.",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
+    override = click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="FIELD=VALUE",
+        help="Override a field, as models.fast.source.repo=owner/name.",
+    )
+    return file_options(override(command))
 
 
 def settings(config: Path | None, host_file: Path | None, overrides: tuple[str, ...]) -> Settings:

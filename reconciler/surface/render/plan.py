@@ -22,6 +22,7 @@ from reconciler.model.units import human
 from reconciler.planning import memory
 from reconciler.planning.fingerprint import fingerprint
 from reconciler.planning.forecast import Forecast, memory_used
+from reconciler.planning.guards import guards
 from reconciler.planning.status import status
 
 from .text import count, printable
@@ -62,6 +63,7 @@ def document(forecast: Forecast, file: str, *, facts: bool = False) -> PlanDocum
         waits=waits,
         waiting=waiting,
         blocked=blocked,
+        guards=tuple(_reason("source", reference, reason) for reference, reason in guards(forecast)),
         subjects=subjects,
         memory=MemoryEntry(
             before=memory_used(first.facts),
@@ -162,6 +164,9 @@ def as_text(plan: PlanDocument, *, full: bool = False) -> str:
     for title, entries in (("Waiting", plan.waiting), ("Blocked", plan.blocked)):
         if entries:
             lines += ["", f"{title}:", *_reason_lines(entries)]
+    if plan.guards:
+        lines += ["", "Unattended, this would wait for a person:"]
+        lines += [f"  ! {guard.reason} [{guard.reference}]" for guard in plan.guards]
     kept = [s for s in plan.subjects if s.verdict in ("extraneous", "suspended", "asleep") and _quiet(s, plan)]
     if kept:
         lines += ["", "Left as it is:", *(f"    {s.subject}: {s.reason} [{s.reference}]" for s in kept)]
@@ -230,5 +235,5 @@ def _next(plan: PlanDocument) -> str:
     if plan.blocked:
         return "do what the hints say, then plan again."
     if plan.actions:
-        return f"reconciler plan -c {plan.file} -o plan.json keeps this plan."
+        return f"reconciler apply -c {plan.file}"
     return "nothing to do."

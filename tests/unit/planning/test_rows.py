@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.change import Verdict
+from reconciler.model.observed import Present
 from reconciler.planning.forecast import Forecast
+from reconciler.planning.guards import guards
 from tests.golden.story import Story, planner
 from tests.unit.planning.conftest import Tell
 
@@ -169,3 +171,80 @@ def test_a_suspended_label_stays_down_and_is_no_failure(tell: Tell, port: str) -
     assert kinds(outcome) == []
     assert outcome.end.blocked == ()
     assert outcome.final.changes[0].verdict is Verdict.SUSPENDED
+
+
+DIRECT = "gateways: {litellm: {mode: direct}}\n"
+FRONT = "gateways: {front: {port: 1234}, litellm: {}}\n"
+SWAPPED = "fields: {source: acme/old@main}, commit: c0ffee"
+
+
+@pytest.mark.req("S1-02", "S0-24")
+def test_a_swap_of_the_artifact_behind_a_label_leaves_litellm_alone(tell: Tell) -> None:
+    outcome = tell(
+        f"{HEAD}{FRONT}models:\n{FAST}",
+        f"artifacts: {{acme/fast@main: {{commit: beef02}}}}\nservers: {{fast: {{{SWAPPED}}}}}\n"
+        "gateways: {front: {routes: [fast]}, litellm: {listed: [fast]}}\nledger: {proved: [fast], launched: [fast]}\n",
+    )
+    assert ("launch", "server/fast") in kinds(outcome)
+    assert "gateway/litellm" not in {subject for _, subject in kinds(outcome)}
+    for step in outcome.steps:
+        assert step.facts.observed.gateways["litellm"] == outcome.first.facts.observed.gateways["litellm"]
+
+
+@pytest.mark.req("S1-46")
+def test_an_alias_never_reaches_the_wrong_model_while_two_servers_swap_ports(tell: Tell) -> None:
+    slow = "  slow:\n    source: {repo: acme/slow}\n    port: 8100\n    moved_from: 8101\n"
+    fast = FAST.replace("8100", "8101\n    moved_from: 8100\n    aliases: [quick]")
+    outcome = tell(
+        f"{HEAD}{DIRECT}models:\n{fast}{slow}",
+        f"{HERE}servers: {{fast: {{port: 8100}}, slow: {{port: 8101}}}}\n"
+        "gateways: {litellm: {routes: [fast, slow]}}\nledger: {leases: {fast: 8100, slow: 8101}}\n",
+    )
+    for step in outcome.steps:
+        observed = step.facts.observed
+        owner = observed.holders()
+        litellm = observed.gateways["litellm"]
+        assert isinstance(litellm, Present)
+        for route in litellm.value.routes:
+            assert route.upstream is not None
+            assert owner[route.upstream.port] == route.label
+    (route,) = [r for r in outcome.final.wanted["litellm"] if r.label == "fast"]
+    assert route.aliases == ("quick",)
+    assert route.upstream is not None
+    assert route.upstream.port == 8101
+
+
+@pytest.mark.req("S0-30")
+@pytest.mark.parametrize("repo", ["acme/fast", "acme/slow"])
+@pytest.mark.parametrize("label", ["fast", "z", "mlx-community", "acme"])
+def test_label_and_artifact_are_independent(tell: Tell, label: str, repo: str) -> None:
+    model = f"  {label}:\n    source: {{repo: {repo}}}\n    port: 8100\n"
+    here = (
+        "artifacts: {acme/fast@main: {commit: aaaaaa}, acme/slow@main: {commit: bbbbbb}}\ngateways: {litellm: null}\n"
+    )
+    outcome = tell(f"{HEAD}{DIRECT}models:\n{model}", here)
+    same_artifact = tell(f"{HEAD}{DIRECT}models:\n{model.replace(label, 'other', 1)}", here)
+    assert argv(outcome, label) == argv(same_artifact, "other"), "the command line does not know the label"
+    other_artifact = tell(f"{HEAD}{DIRECT}models:\n{model.replace(repo, 'acme/slow')}", here)
+    assert outcome.final.wanted == other_artifact.final.wanted, "the gateway does not know the artifact"
+
+
+@pytest.mark.fault("D12")
+def test_d12_an_emptied_file_is_something_that_a_person_decides(tell: Tell) -> None:
+    outcome = tell("version: 1\nmodels: {}\n", "servers: {fast: {port: 8100}}\n")
+    assert [reference for reference, _ in guards(outcome)] == ["emptied"]
+
+
+@pytest.mark.fault("D13")
+@pytest.mark.parametrize(("running", "guarded"), [(2, False), (3, True), (4, True)])
+def test_d13_more_than_half_of_what_runs_ends_by_one_revision(tell: Tell, running: int, guarded: bool) -> None:
+    others = ", ".join(f"s{n}: {{port: {8101 + n}}}" for n in range(running - 1))
+    outcome = tell(f"{HEAD}models:\n{FAST}", f"{HERE}servers: {{fast: {{}}, {others}}}\n")
+    assert len(outcome.final.facts.observed.servers) == 1
+    assert ([reference for reference, _ in guards(outcome)] == ["shrinks"]) == guarded
+
+
+def test_servers_that_are_replaced_trip_no_guard(tell: Tell) -> None:
+    outcome = tell(f"{HEAD}models:\n{FAST}", f"{HERE}servers: {{fast: {{{SWAPPED}}}}}\n")
+    assert [kind for kind, _ in kinds(outcome)] == ["stop", "launch"]
+    assert guards(outcome) == ()

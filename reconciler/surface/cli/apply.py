@@ -1,0 +1,118 @@
+"""`apply`: show the plan, ask, then bring the machine to it and say what came of it."""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from reconciler.model.desired import Desired
+from reconciler.model.document import FORMAT_VERSION
+from reconciler.model.problem import ExitCode, ReconcilerError
+from reconciler.model.units import DURATION, seconds
+from reconciler.observing.observe import survey
+from reconciler.planning.fingerprint import fingerprint
+from reconciler.planning.forecast import forecast
+from reconciler.surface.cli.acting import DEFAULT_TIMEOUT, settle
+from reconciler.surface.cli.options import settings, settings_options
+from reconciler.surface.composition import Compose, Composition
+from reconciler.surface.render import plan as render
+from reconciler.surface.render.text import printable
+
+
+@click.command("apply")
+@settings_options
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and stop there, as `plan` does.")
+@click.option("--timeout", default=DEFAULT_TIMEOUT, metavar="DURATION", help="When to give up waiting, such as 10m.")
+@click.argument("plan", required=False, type=click.Path(path_type=Path))
+@click.pass_obj
+def command(
+    compose: Compose,
+    config: Path | None,
+    host_file: Path | None,
+    overrides: tuple[str, ...],
+    yes: bool,
+    dry_run: bool,
+    timeout: str,
+    plan: Path | None,
+) -> int:
+    """Bring the machine to the desired state.
+
+    Ends when nothing is left to do, twice in a row. Servers outlive this command. With PLAN, a file that `plan -o FILE`
+    has kept, nothing is asked, and nothing is done when a fact that it rests on has moved.
+    """
+    if not DURATION.regex.fullmatch(timeout):
+        raise click.UsageError(f"--timeout must be {DURATION.says}")
+    composition = compose(settings(config, host_file, overrides))
+    desired, warnings = composition.desired()
+    for warning in warnings:
+        click.echo(printable(warning.located(composition.file)), err=True)
+    if dry_run:
+        code, _ = _show(composition, desired)
+        return ExitCode.OK if code is ExitCode.CHANGES else code
+    with composition.exclusively("apply"):
+        code, changes = _show(composition, desired, plan)
+        if not changes:
+            return code
+        if not yes and plan is None:
+            _confirm()
+        return settle(composition, desired, seconds(timeout))
+
+
+def _show(composition: Composition, desired: Desired, kept: Path | None = None) -> tuple[ExitCode, bool]:
+    """Print the plan; its exit code, and whether there is anything to do. Raises ReconcilerError on a stale one."""
+    host, planner = composition.host, composition.planner
+    facts = survey(host, desired, composition.host_file, host.state.ledger(), planner.backends)
+    outcome = forecast(planner, facts)
+    if kept is not None:
+        _refuse_stale(kept, fingerprint(outcome.first.facts))
+    document = render.document(outcome, composition.file)
+    click.echo(render.as_text(document), nl=False)
+    return ExitCode(document.exit_code), bool(document.actions)
+
+
+def _refuse_stale(path: Path, now: dict[str, str]) -> None:
+    then = _read(path)
+    moved = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
+    if moved:
+        raise ReconcilerError(
+            "stale-plan",
+            f"{', '.join(moved)} moved since the plan in {path} was made; nothing was changed",
+            hint="plan again, and look at the difference",
+            code=ExitCode.STALE,
+        )
+
+
+def _read(path: Path) -> dict[str, str]:
+    """The facts of a kept plan. Raises ReconcilerError where the file is none."""
+    try:
+        document = json.loads(path.read_bytes())
+        facts = {str(name): str(digest) for name, digest in document["facts"].items()}
+        major = str(document["format_version"]).partition(".")[0]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ReconcilerError(
+            "no-plan",
+            f"{path} is not a plan that was kept ({type(error).__name__}); nothing was changed",
+            hint="keep one with: reconciler plan -o FILE",
+            code=ExitCode.USAGE,
+        ) from error
+    if major != FORMAT_VERSION.partition(".")[0]:
+        raise ReconcilerError(
+            "newer-plan",
+            f"{path} has the format {document['format_version']}, and this version reads {FORMAT_VERSION}",
+            hint="plan again with this version",
+            code=ExitCode.STALE,
+        )
+    return facts
+
+
+def _confirm() -> None:
+    if not sys.stdin.isatty():
+        raise ReconcilerError(
+            "not-confirmed",
+            "there is no terminal to ask on, so nothing was changed",
+            hint="say --yes to apply without a question",
+            code=ExitCode.BLOCKED,
+        )
+    click.confirm("Apply this plan?", abort=True)

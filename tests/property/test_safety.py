@@ -1,0 +1,128 @@
+"""What never happens, at no instant of any run: the rules of the world, each by its name.
+
+The world checks every rule at every effect of every run, in every file of this folder. Here each has a test of its
+own, on worlds that tempt it most, and the world's log is read once more by other means.
+"""
+
+from hypothesis import given
+
+from reconciler.actions.stop import Stop
+from reconciler.model.observed import Standing, Unknown
+from tests.world import rules
+from tests.world.drive import Run, Scenario, apply
+from tests.world.truth import Truth
+
+from . import checks
+from .profile import worlds
+from .strategies import scenarios, stormy
+
+
+def stops(run: Run) -> list[tuple[Standing, bool]]:
+    """Standing of every process that was stopped, and whether any gateway could not be read then."""
+    return [
+        (
+            decision.view.facts.observed.servers[action.process.label].standing,
+            not any(isinstance(g, Unknown) for g in decision.view.facts.observed.gateways.values()),
+        )
+        for decision in run.decisions
+        for action in decision.plan.actions
+        if isinstance(action, Stop)
+    ]
+
+
+@worlds(120)
+@given(stormy())
+def test_nothing_foreign_or_unknown_is_stopped_or_claimed(scenario: Scenario) -> None:
+    run = apply(scenario)
+    assert all(standing is Standing.OURS for standing, _ in stops(run))
+    for label, record in scenario.truth.records.items():
+        if record.doubt and not scenario.script.events:
+            assert record.live(run.world.now) == run.world.truth.records[label].live(run.world.now)
+
+
+@worlds(120)
+@given(stormy())
+def test_one_port_has_one_server(scenario: Scenario) -> None:
+    run = apply(scenario)
+    live = [r.process.port for r in run.world.truth.records.values() if r.live(run.world.now)]
+    assert len(live) == len(set(live))
+
+
+@worlds(120)
+@given(scenarios(least=2, tight=True))
+def test_memory_is_never_over_the_budget_by_an_action(scenario: Scenario) -> None:
+    run = apply(scenario)
+    limit = rules.budget(run.world)
+    held = [sum(r.process.memory for r in w.records.values() if r.live(at)) for w, at in _ends(scenario, run)]
+    assert held[1] <= max(held[0], limit or 0)
+
+
+def _ends(scenario: Scenario, run: Run) -> list[tuple[Truth, float]]:
+    return [(scenario.truth, scenario.world().now), (run.world.truth, run.world.now)]
+
+
+@worlds(120)
+@given(scenarios(tight=True))
+def test_a_budget_that_nobody_knows_launches_nothing(scenario: Scenario) -> None:
+    run = apply(scenario)
+    if rules.budget(run.world) is None:
+        assert not run.world.starts
+
+
+@worlds(120)
+@given(stormy())
+def test_no_binding_leads_nowhere(scenario: Scenario) -> None:
+    run = apply(scenario)
+    truth, now = run.world.truth, run.world.now
+    for gateway in truth.gateways.values():
+        for route in gateway.routes or () if not gateway.unreadable else ():
+            record = truth.records.get(route.label)
+            if route.upstream is not None and not truth.blind:
+                assert record is not None
+                assert record.live(now)
+                assert (record.process.port, record.process.served_name) == (
+                    route.upstream.port,
+                    route.upstream.served_name if not record.doubt else record.process.served_name,
+                )
+
+
+@worlds(120)
+@given(stormy())
+def test_nothing_is_stopped_while_a_gateway_may_dispatch_to_it(scenario: Scenario) -> None:
+    assert all(readable for _, readable in stops(apply(scenario)))
+
+
+@worlds(100)
+@given(scenarios())
+def test_an_old_server_stays_until_its_successor_can_start(scenario: Scenario) -> None:
+    checks.old_stays_until_its_successor_can_start(checks.settles(scenario))
+
+
+@worlds(100)
+@given(scenarios(least=2, tight=True))
+def test_an_old_server_stays_where_its_successor_does_not_fit(scenario: Scenario) -> None:
+    checks.old_stays_until_its_successor_can_start(checks.settles(scenario))
+
+
+@worlds(100)
+@given(scenarios())
+def test_with_prune_off_no_stranger_is_stopped(scenario: Scenario) -> None:
+    checks.prune_off_stops_no_stranger(checks.settles(scenario))
+
+
+@worlds(100)
+@given(scenarios())
+def test_a_port_does_not_move_without_acknowledgement(scenario: Scenario) -> None:
+    checks.unacknowledged_ports_stay(checks.settles(scenario), scenario)
+
+
+@worlds(60)
+@given(scenarios())
+def test_an_unanswered_question_destroys_nothing(scenario: Scenario) -> None:
+    checks.unknown_destroys_nothing(scenario)
+
+
+@worlds(100)
+@given(scenarios())
+def test_an_unknown_port_is_not_free(scenario: Scenario) -> None:
+    checks.unknown_port_is_not_free(scenario)
