@@ -1,9 +1,9 @@
 """The composition root: the one module that knows every room."""
 
 import os
-import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,7 +19,7 @@ from reconciler.desired.slice import select
 from reconciler.model.bundle import Bundle
 from reconciler.model.desired import Desired
 from reconciler.model.host import HostFile
-from reconciler.model.observed import Health, ServerProcess
+from reconciler.model.observed import ServerProcess
 from reconciler.model.problem import ExitCode, Problem, ReconcilerError
 from reconciler.planning.plan import Planner
 from reconciler.ports.host import Host
@@ -70,6 +70,9 @@ class Wired:
     def log(self, label: str) -> Path:
         return self._machine.root / "logs" / f"{Path(label).name}.log"
 
+    def ask(self) -> None:
+        self._machine.asks = True
+
     async def close(self) -> None:
         await self._machine.close()
 
@@ -106,6 +109,8 @@ class LocalHost:
         self._listeners = LocalListeners()
         clock, state = SystemClock(), StateDir()
         self.root = state.root
+        self.asks = False
+        """Whether servers are asked for completions: only where an event loop runs for it."""
         self.ports = Host(
             clock=clock,
             changes=self,
@@ -121,11 +126,11 @@ class LocalHost:
     def _prober(self) -> "CompletionProber":
         from reconciler.adapters.prober import CompletionProber
 
-        return CompletionProber(self._backends, lambda port: self._listeners.look((port,))[port])
+        return CompletionProber(self._backends, lambda port: self._listeners.look((port,))[port], SystemClock().now)
 
-    def _judged(self, process: ServerProcess) -> Health:
-        """What asking has shown. A command without an event loop asks nobody, and need not import one."""
-        return self._prober.evidence(process).health if "asyncio" in sys.modules else Health.STARTING
+    def _judged(self, process: ServerProcess) -> ServerProcess:
+        """With what asking has shown. A command that looks once asks nobody, and so calls nobody late."""
+        return self._prober.judged(process) if self.asks else replace(process, asked_since=None)
 
     async def next(self) -> None:
         """Hints for the loop: new evidence, or a second has passed."""

@@ -35,11 +35,14 @@ class Publish:
 
     @classmethod
     def propose(cls, view: View) -> Iterator[Self | Waiting | Blocked]:
+        gateways = view.facts.desired.state.gateways
+        declared = {"front": gateways.front is not None, "litellm": gateways.litellm is not None}
         for kind, wanted in view.wanted.items():
             match view.facts.observed.gateways.get(kind):
                 case Present(value=state) if state.routes != wanted:
                     yield cls._of(kind, wanted, state.routes)
-                case Absent() if wanted:
+                case Absent() if wanted or declared.get(kind, False):
+                    # An empty file too: a gateway that includes it does not start without it.
                     yield cls._of(kind, wanted, ())
                 case Present() | Absent() | Unknown() | None:
                     pass  # in sync, or `planning` has said what stands against it
@@ -68,7 +71,9 @@ class Publish:
             ("unlist", sorted(label for label in old.keys() - new.keys() if not _reaches(old[label]))),
         ]
         reason = "; ".join(f"{verb} {', '.join(labels)}" for verb, labels in parts if labels)
-        return cls(gateway=kind, routes=wanted, before=before, reference="routes-differ", reason=reason or "reorder")
+        return cls(
+            gateway=kind, routes=wanted, before=before, reference="routes-differ", reason=reason or "write the file"
+        )
 
     def simulate(self, observed: ObservedState) -> Effect:
         before = observed.gateways.get(self.gateway)

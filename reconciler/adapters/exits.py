@@ -13,9 +13,12 @@ async def any_exit(pids: Iterable[int]) -> None:
     handles: list[int] = []
     try:
         for pid in pids:
-            handle = _watch(pid)
-            if handle is None:
+            try:
+                handle = _watch(pid)
+            except ProcessLookupError:
                 return
+            except OSError:
+                continue  # a hint that cannot be had is done without
             handles.append(handle)
             loop.add_reader(handle, ended.set)
         await ended.wait()
@@ -25,14 +28,11 @@ async def any_exit(pids: Iterable[int]) -> None:
             os.close(handle)
 
 
-def _watch(pid: int) -> int | None:
-    """A descriptor that can be read once the process has ended; None where it has. Raises OSError."""
-    try:
-        if sys.platform == "linux":
-            return os.pidfd_open(pid)
-        return _kqueue(pid)
-    except ProcessLookupError:
-        return None
+def _watch(pid: int) -> int:
+    """A descriptor that can be read once the process has ended. Raises OSError, ProcessLookupError where it has."""
+    if sys.platform == "linux":
+        return os.pidfd_open(pid)
+    return _kqueue(pid)
 
 
 def _kqueue(pid: int) -> int:

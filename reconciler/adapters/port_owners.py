@@ -80,13 +80,19 @@ def _held(pid: int, wanted: dict[str, int]) -> set[str]:
 
 
 def command_line(pid: int) -> str | None:
-    """The arguments of a process for people, cut and with control characters escaped; None where hidden."""
+    """The program of a process and what it runs, for people, never its options; None where hidden."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb", 0) as handle:
             raw = handle.read(4 * COMMAND_LENGTH)
     except OSError:
         return None
-    return shown(raw.replace(b"\0", b" ").strip().decode("utf-8", "replace")) or None
+    return shown(_named(raw.rstrip(b"\0").decode("utf-8", "replace").split("\0"))) or None
+
+
+def _named(words: Sequence[str]) -> str:
+    """The program, with its script or module: an option may be a secret, and people read plans aloud (S17)."""
+    script = words[1:3] if words[1:2] == ["-m"] else words[1:2]
+    return " ".join(words[:1] if script and script[0].startswith("-") and script[0] != "-m" else [*words[:1], *script])
 
 
 def shown(text: str) -> str:

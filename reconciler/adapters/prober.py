@@ -1,9 +1,9 @@
 """Asks a server for a real completion until two in a row are given, and remembers what came of it."""
 
 import asyncio
-import contextlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from reconciler.backends.base import Answer, Backend, Sign
@@ -42,22 +42,24 @@ class CompletionProber:
     the whole cache in the second.
     """
 
-    def __init__(self, backends: Mapping[str, Backend], look: Look) -> None:
+    def __init__(self, backends: Mapping[str, Backend], look: Look, now: Callable[[], float]) -> None:
         self._backends = backends
         self._look = look
+        self._now = now
+        self._asked: dict[Key, float] = {}
         self._evidence: dict[Key, Evidence] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._session: aiohttp.ClientSession | None = None
         self._changed: asyncio.Event | None = None
 
-    def evidence(self, process: ServerProcess) -> Evidence:
-        """What is known about a proved process. Where a loop runs and nothing is known, asking begins."""
+    def judged(self, process: ServerProcess) -> ServerProcess:
+        """A proved process with what is known about it; where nothing is, asking begins. Wants a running loop."""
         key = (process.label, process.pid, process.started)
         if key not in self._tasks and process.pid is not None:
-            with contextlib.suppress(RuntimeError):  # no loop runs: a plan looks once and asks nobody
-                loop = asyncio.get_running_loop()
-                self._tasks[key] = loop.create_task(self._ask(key, process), name=f"ask {process.label}")
-        return self._evidence.get(key, STARTING)
+            self._asked[key] = self._now()
+            self._tasks[key] = asyncio.create_task(self._ask(key, process), name=f"ask {process.label}")
+        found = self._evidence.get(key, STARTING)
+        return replace(process, health=found.health, detail=found.detail, asked_since=self._asked.get(key))
 
     async def changed(self) -> None:
         """Return when there is new evidence since the last return."""

@@ -70,9 +70,10 @@ def unique(pid: int) -> int | None:
 
 
 def token(pid: int) -> str | None:
-    """The token in a process's environment, "" where it has none; None where the environment cannot be read.
+    """The token in a process's environment, "" where it has none; None where nobody may read it.
 
     A process that is just ending, and a kernel thread, have no environment at all: that is not a missing token.
+    Raises OSError when it could not be looked at.
     """
     if sys.platform == "darwin":
         from . import darwin_processes
@@ -81,7 +82,7 @@ def token(pid: int) -> str | None:
     else:
         try:
             variables = _read(f"/proc/{pid}/environ").split(b"\0")
-        except OSError:
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
             return None
     if not any(variables):
         return None

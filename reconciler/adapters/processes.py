@@ -24,14 +24,15 @@ _CANNOT_RUN: Final = frozenset({126, 127})
 """What a shell ends with whose program did not start."""
 
 
-def _starting(process: ServerProcess) -> Health:
-    return Health.STARTING
+def _unasked(process: ServerProcess) -> ServerProcess:
+    return replace(process, asked_since=None)
 
 
 class LocalProcesses:
     """Servers that hold their lock and outlive us; only one that is proved ours is ever signalled.
 
-    `judge` says what a proved process does; `grace` is the seconds between TERM and KILL. `at` is called at the
+    `judge` adds to a proved process what asking it has shown; `grace` is the seconds between TERM and KILL. `at` is
+    called at the
     named points of a launch, a stop and a forget between which a kill may come; tests end their process there.
     """
 
@@ -41,7 +42,7 @@ class LocalProcesses:
         clock: Clock,
         listeners: Listeners,
         *,
-        judge: Callable[[ServerProcess], Health] = _starting,
+        judge: Callable[[ServerProcess], ServerProcess] = _unasked,
         grace: float = GRACE,
         at: Callable[[str], None] = lambda point: None,
     ) -> None:
@@ -112,7 +113,7 @@ class LocalProcesses:
                 # What is left of it can be stopped and does not serve.
                 return replace(server, health=Health.ZOMBIE)
             case Standing.OURS, _:
-                return replace(server, health=self._judge(server))
+                return self._judge(server)
             case Standing.ORPHAN, leader if leader is not None:
                 return replace(server, pid=leader.pid)
             case _:

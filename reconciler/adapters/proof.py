@@ -89,7 +89,7 @@ def _finished(run: Run, record: Record, lock: Lock) -> Proof:
     """A record that names its process."""
     pid = record.pid or 0
     found = seen(pid)
-    same = found is not None and found.started == record.started and record.unique in {None, unique(pid)}
+    same = found is not None and found.started == record.started and _same_number(record, pid)
     if found is not None and same and found.alive:
         carried = token(pid)
         if lock is Lock.HELD:
@@ -110,6 +110,12 @@ def _finished(run: Run, record: Record, lock: Lock) -> Proof:
             who = "is another process now" if found is not None and not same else "is gone"
             return _unknown(f"pid {pid} {who}, and something that cannot be named holds its lock")
     return _gone()
+
+
+def _same_number(record: Record, pid: int) -> bool:
+    """Whether the unique number is not another one; one that cannot be had, then or now, decides nothing."""
+    now = None if record.unique is None else unique(pid)
+    return now is None or now == record.unique
 
 
 def _gone(reason: str = "") -> Proof:

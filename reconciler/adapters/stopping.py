@@ -16,7 +16,7 @@ from .proof import Proof
 from .records import Record
 
 KILL_SECONDS: Final = 10.0
-PORT_SECONDS: Final = 5.0
+PORT_SECONDS: Final = 2.0
 """How long the port of a server that is gone is waited for; whoever has it then is a stranger."""
 _ROUNDS: Final = 20
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1
@@ -51,9 +51,12 @@ class Stopping:
             return
         # Again and again: whom the leader leaves behind is seen, and proved, once the leader has ended.
         for _ in range(_ROUNDS):
-            self._signal(self._proof(), signal.SIGKILL)
+            proof = self._proof()
+            self._signal(proof, signal.SIGKILL)
             if await self._ended(KILL_SECONDS / _ROUNDS):
                 return
+            if proof.standing is Standing.GONE:
+                break  # only its port is left, and has been waited for
         proof = self._proof()
         if proof.standing is Standing.UNKNOWN:
             raise ActionError("proof-failed", proof.reason)

@@ -3,7 +3,7 @@
 from typing import Final
 
 from reconciler.model.host import HostFile
-from reconciler.model.problem import InvalidDocument
+from reconciler.model.problem import ExitCode, InvalidDocument
 from reconciler.model.units import seconds, size
 
 from .findings import Findings, Steps, route, shown
@@ -21,7 +21,7 @@ def parse_host(text: bytes, name: str) -> HostFile:
     findings = Findings()
     host: HostFile | None = collected(findings, lambda: _host(text, findings))
     if host is None or findings.refused:
-        raise InvalidDocument(name, findings.sorted(), kept=KEPT)
+        raise InvalidDocument(name, findings.sorted(), kept=KEPT, code=ExitCode.ENVIRONMENT)
     return host
 
 

@@ -66,6 +66,8 @@ class ServerProcess:
     """Start time on the monotonic clock of this boot, in ticks; None while the record is unfinished."""
     since: float = 0.0
     """When it was launched, seconds since the epoch."""
+    asked_since: float | None = 0.0
+    """Since when it has been asked for a completion, seconds since the epoch: 0.0 from its launch on, None not yet."""
     spec_hash: str = ""
     fields: Mapping[str, str]
     """The canonical restart|replace fields it was launched with; their hash is `spec_hash`."""

@@ -99,14 +99,16 @@ class ReconcilerError(Exception):
 class InvalidDocument(ReconcilerError):
     """A document was refused; `problems` says every reason, in the order of the text."""
 
-    def __init__(self, file: str, problems: tuple[Problem, ...], *, kept: str) -> None:
+    def __init__(
+        self, file: str, problems: tuple[Problem, ...], *, kept: str, code: ExitCode = ExitCode.INVALID
+    ) -> None:
         count = sum(p.severity == "error" for p in problems)
         noun_ = "problem" if count == 1 else "problems"
         super().__init__(
             "invalid-document",
             f"{file} has {count} {noun_}; {kept}",
             hint="mend the file",
-            code=ExitCode.INVALID,
+            code=code,
         )
         self.file = file
         self.problems = problems

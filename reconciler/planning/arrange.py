@@ -99,7 +99,10 @@ def _goes(facts: Facts, change: Change) -> bool:
         return False
     if change.verdict is Verdict.EXTRANEOUS:
         return facts.desired.state.policy.prune or change.target is not None
-    return change.verdict is Verdict.SUSPENDED or change.verdict in _USELESS
+    if change.verdict is Verdict.STUCK:
+        # It may only be slow, so it ends for nothing less than a successor.
+        return change.target is not None and change.target.order is not None
+    return change.verdict in (Verdict.SUSPENDED, Verdict.UNHEALTHY)
 
 
 def _comes_back(change: Change, leaving: frozenset[str] | set[str]) -> bool:

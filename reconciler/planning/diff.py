@@ -101,8 +101,13 @@ def _cached(live: ServerProcess | None) -> _Judgement:
 def _differences(target: Target, live: ServerProcess) -> tuple[str, ...]:
     """Fields in which the running server is not the declared one; an artifact that is not there differs in nothing."""
     found = target.artifact
-    moved = isinstance(found, Present) and found.value.complete and found.value.identity != live.artifact
-    return (*(("artifact",) if moved else ()), *spec.differences(target.fields, live.fields))
+    seen = isinstance(found, Present) and found.value.complete
+    same = isinstance(found, Present) and found.value.identity == live.artifact
+    names = spec.differences(target.fields, live.fields)
+    if same:
+        # Another spelling of what is served, such as the commit that a branch points to.
+        names = tuple(name for name in names if name != "source")
+    return (*(("artifact",) if seen and not same else ()), *names)
 
 
 def suspended(facts: Facts, label: str) -> bool:
@@ -120,13 +125,19 @@ def _ours(facts: Facts, target: Target, live: ServerProcess, because: tuple[str,
         return Verdict.OUTDATED, "spec-changed", _changed(target, live, because)
     if live.health is Health.SERVING:
         return Verdict.MATCHES, "in-sync", "serving as declared"
-    if facts.now >= live.since + seconds(facts.host.start_timeout):
+    if facts.now >= deadline(facts, live):
         return (
             Verdict.STUCK,
             "not-proved-in-time",
             f"no completion within {facts.host.start_timeout} of its start",
         )
     return Verdict.STARTING, "starting", "started and not proved yet"
+
+
+def deadline(facts: Facts, live: ServerProcess) -> float:
+    """Until when it must have been proved; nobody is late who has not been asked."""
+    asked = facts.now if live.asked_since is None else live.asked_since
+    return max(live.since, asked) + seconds(facts.host.start_timeout)
 
 
 def _changed(target: Target, live: ServerProcess, because: tuple[str, ...]) -> str:

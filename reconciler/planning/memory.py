@@ -20,23 +20,27 @@ SCRATCH_SHARE: Final = 20
 """Scratch buffers of prefill: a twentieth of the weights, 256 MiB at least (measured: 29-45 MB on 0.36 GB)."""
 
 
-def need(backend: Backend, model: ModelSpec, artifact: Artifact) -> MemoryNeed:
-    """An upper bound from the headers of the weights and the model's own configuration.
+def need(backend: Backend, model: ModelSpec, artifact: Artifact, draft: Artifact | None = None) -> MemoryNeed:
+    """An estimate from the headers of the weights and the model's own configuration, meant to be too high.
 
     Weights are the bytes that the headers declare, which is what MLX holds after a load. The cache counts every
-    layer as full attention at the declared context, times the requests that are decoded at a time.
+    layer as full attention at the declared context, times the requests that are decoded at a time. It is a bound
+    only for clients that keep to the declared context, because mlx_lm.server has no flag for one; where none is
+    declared, `DEFAULT_CONTEXT` is counted, since counting what a model could do at most would refuse most ensembles.
     """
     options = filled(backend, model)
     concurrency = options.get(backend.concurrency, 1)
     tokens = (model.context_length or DEFAULT_CONTEXT) * (concurrency if isinstance(concurrency, int) else 1)
-    scratch = max(SCRATCH_FLOOR, artifact.weight_bytes // SCRATCH_SHARE)
+    models = (artifact,) if draft is None else (artifact, draft)
+    weights = sum(part.weight_bytes for part in models)
+    scratch = max(SCRATCH_FLOOR, weights // SCRATCH_SHARE)
     try:
         cache = backend.cache_bytes(options)
     except ValueError:
         cache = 0  # an option of the wrong type, which `judge` refuses
     return MemoryNeed(
-        weights=artifact.weight_bytes,
-        kv_cache=artifact.kv_bytes_per_token * tokens,
+        weights=weights,
+        kv_cache=sum(part.kv_bytes_per_token for part in models) * tokens,
         overhead=cache + scratch + backend.base_memory,
     )
 

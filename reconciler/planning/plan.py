@@ -13,12 +13,11 @@ from reconciler.model.names import gateway_subject, server_subject
 from reconciler.model.observed import Absent, Health, Present, ServerProcess, Standing, Unknown
 from reconciler.model.plan import Action, Blocked, Plan, Waiting
 from reconciler.model.target import Target
-from reconciler.model.units import seconds
 from reconciler.model.view import Facts, View
 
 from . import backoff, memory
 from .arrange import Arrangement, arrange
-from .diff import diff
+from .diff import deadline, diff
 from .remember import remember
 from .resolve import Resolver
 from .routes import wanted
@@ -92,14 +91,14 @@ def _waiting(facts: Facts, changes: Mapping[str, Change], arrangement: Arrangeme
                 subject=change.subject,
                 reference="starting",
                 reason="started and not proved yet",
-                until=live.since + seconds(facts.host.start_timeout),
+                until=deadline(facts, live),
             )
 
 
 def _on_its_way(facts: Facts, live: ServerProcess) -> bool:
     """Whether it may still become ready; what has missed its deadline takes no launch slot for ever."""
     starting = live.standing is Standing.OURS and live.health is Health.STARTING
-    return starting and facts.now < live.since + seconds(facts.host.start_timeout)
+    return starting and facts.now < deadline(facts, live)
 
 
 def _blocked(
@@ -140,7 +139,14 @@ def _blocked(
 def _gateways(facts: Facts) -> Iterable[Blocked]:
     declared = facts.desired.state.gateways
     for kind, spec in (("front", declared.front), ("litellm", declared.litellm)):
-        if spec is not None and kind not in facts.observed.gateways:
+        if spec is not None and kind not in facts.observed.gateways and kind == "front":
+            yield Blocked(
+                subject=gateway_subject(kind),
+                reference="gateway-unavailable",
+                reason="a front door is declared, which this version does not run",
+                hint="drop gateways.front, and give gateways.litellm the mode direct",
+            )
+        elif spec is not None and kind not in facts.observed.gateways:
             yield Blocked(
                 subject=gateway_subject(kind),
                 reference="gateway-undeclared",

@@ -118,9 +118,17 @@ def _target(parts: _Parts, facts: Facts, backends: Backends) -> Target:
     need: MemoryNeed | None = None
     if backend is not None and parts.port is not None:
         command = parts.runtime.value if isinstance(parts.runtime, Present) else None
-        fields = spec.canonical(model, backend, parts.port, host.bind, parts.template, command)
+        draft = parts.draft.value if isinstance(parts.draft, Present) else None
+        place = spec.Place(
+            port=parts.port,
+            host=host.bind,
+            template=parts.template,
+            runtime=command,
+            draft=draft.identity if draft is not None else None,
+        )
+        fields = spec.canonical(model, backend, place)
         if isinstance(parts.artifact, Present):
-            need = memory.need(backend, model, parts.artifact.value)
+            need = memory.need(backend, model, parts.artifact.value, draft)
     problems = tuple(_problems(parts, facts, backends))
     target = Target(
         label=parts.label,
@@ -222,7 +230,15 @@ def _old_port(label: str, facts: Facts) -> int | None:
 
 def _moved(label: str, model: ModelSpec, port: int, facts: Facts) -> Iterator[Finding]:
     old = _old_port(label, facts)
-    if old is not None and old not in (port, model.moved_from):
+    if old is None or old in (port, model.moved_from):
+        return
+    if model.port == "auto":
+        yield Finding(
+            reference="lease-out-of-range",
+            reason=f"its leased port {old} is no longer one that `port: auto` may give, so it stays on {old}",
+            hint=f"widen ports.experimental to hold {old}, or declare a port with moved_from: {old}",
+        )
+    else:
         yield Finding(
             reference="port-moved-without-acknowledgement",
             reason=f"the port was {old} and is now declared as {port}; ports are immutable, so it stays on {old}",

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from reconciler.backends.base import Backend, filled
-from reconciler.model.base import FieldClass
+from reconciler.model.base import FieldClass, noun
 from reconciler.model.desired import ModelSpec, Quantization, launch_reference
 
 COST: Final[Mapping[str, FieldClass]] = {
@@ -25,33 +25,45 @@ COST: Final[Mapping[str, FieldClass]] = {
 """Class of every canonical field; `options.<name>` counts as `options`."""
 
 
-def canonical(
-    spec: ModelSpec,
-    backend: Backend,
-    port: int,
-    host: str,
-    template: str | None,
-    runtime: tuple[str, ...] | None,
-) -> dict[str, str]:
+@noun
+class Place:
+    """What a launch rests on beside the declaration."""
+
+    port: int
+    host: str
+    template: str | None
+    """Content of the chat template."""
+    runtime: tuple[str, ...] | None
+    """None where it was not found."""
+    draft: str | None
+    """Identity of the draft model; None where there is none, or where it cannot be seen."""
+
+
+def canonical(spec: ModelSpec, backend: Backend, place: Place) -> dict[str, str]:
     """The restart|replace fields with defaults filled in, so that spelling a default out changes nothing.
 
-    A field that cannot be known now (`runtime` where it was not found) is left out, and so is never a difference.
+    A field that cannot be known now (`runtime` where it was not found, a draft that cannot be seen) is left out, and
+    so is never a difference.
     """
     fields = {
         "source": str(launch_reference(spec.source)),
         "backend": backend.name,
-        "port": str(port),
-        "host": host,
-        "chat_template": "" if template is None else hashlib.sha256(template.encode()).hexdigest(),
+        "port": str(place.port),
+        "host": place.host,
+        "chat_template": "" if place.template is None else hashlib.sha256(place.template.encode()).hexdigest(),
         "tool_call_parser": spec.tool_call_parser or "",
         "reasoning_parser": spec.reasoning_parser or "",
-        "draft": "" if spec.draft is None else str(launch_reference(spec.draft)),
+        "draft": "" if spec.draft is None else f"{launch_reference(spec.draft)} {place.draft or ''}".strip(),
         "convert": _recipe(spec.convert),
     }
-    for name, value in filled(backend, spec).items() if not _misfits(spec, backend) else ():
-        fields[f"options.{name}"] = repr(float(value)) if backend.options[name].kind is float else str(value)
-    if runtime is not None:
-        fields["runtime"] = " ".join(runtime)
+    values = {} if _misfits(spec, backend) else filled(backend, spec)
+    for name, option in backend.options.items():
+        value = values.get(name, "")
+        fields[f"options.{name}"] = repr(float(value)) if option.kind is float and value != "" else str(value)
+    if place.runtime is not None:
+        fields["runtime"] = " ".join(place.runtime)
+    if spec.draft is not None and place.draft is None:
+        del fields["draft"]
     return fields
 
 
@@ -65,8 +77,9 @@ def _misfits(spec: ModelSpec, backend: Backend) -> bool:
 
 
 def _recipe(convert: str | Quantization) -> str:
+    """The conversion that the served artifact is the result of; `auto` and `skip` serve it as it is."""
     if isinstance(convert, str):
-        return convert
+        return "force" if convert == "force" else ""
     return f"bits={convert.bits} group_size={convert.group_size} mode={convert.mode} dtype={convert.dtype}"
 
 

@@ -58,6 +58,10 @@ class Composition(Protocol):
         """Where the server of a label writes; the file may not exist."""
         ...
 
+    def ask(self) -> None:
+        """From now on servers are asked for completions; an event loop runs until `close`."""
+        ...
+
     async def close(self) -> None:
         """End what the ports have under way in this event loop."""
         ...

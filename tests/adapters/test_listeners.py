@@ -80,14 +80,13 @@ def stranger() -> Iterator[tuple[int, int]]:
 
 
 @pytest.mark.skipif(not LINUX, reason="/proc is Linux")
-def test_the_owner_is_named_and_its_command_cannot_touch_the_terminal(stranger: tuple[int, int]) -> None:
+@pytest.mark.fault("S17")
+def test_s17_the_owner_is_named_by_its_program_and_never_by_its_options(stranger: tuple[int, int]) -> None:
     pid, port = stranger
     found = looked(port, by_connecting=False).value
     assert found.pid == pid
     assert found.command is not None
-    assert found.command.startswith(sys.executable)
-    assert "\\x1b[31mred" in found.command
-    assert found.command.isprintable()
+    assert found.command == sys.executable, "what stands behind -u and -c may be anything, a secret too"
 
 
 @pytest.mark.skipif(not LINUX, reason="/proc is Linux")

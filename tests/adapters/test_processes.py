@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -45,7 +46,7 @@ def test_a_launched_server_is_ours(servers: Servers) -> None:
 
 def test_what_a_proved_server_does_is_judged_elsewhere(servers: Servers) -> None:
     servers.launch("fast")
-    adapter = servers.adapter(judge=lambda process: Health.SERVING)
+    adapter = servers.adapter(judge=lambda process: replace(process, health=Health.SERVING))
     assert adapter.records()["fast"].health is Health.SERVING
 
 
@@ -161,7 +162,7 @@ def test_what_decides_imports_neither_a_loop_nor_psutil() -> None:
 # ----------------------------------------------------------------------------------------------------- ends of servers
 
 
-@pytest.mark.fault("R01", "R17")
+@pytest.mark.fault("R01")
 def test_r01_a_killed_server_is_gone_with_its_last_words(servers: Servers) -> None:
     found = servers.launch("fast", "--say=\x1b[31mout of memory")
     os.kill(found.pid or 0, signal.SIGKILL)
@@ -182,6 +183,13 @@ def test_last_words_are_this_launch_s_and_cannot_touch_the_terminal(servers: Ser
     assert detail.startswith("ended with exit code 3; \\x1b[31mxxx")
     assert len(detail) < 250
     assert servers.log("fast").startswith("an old line")
+
+
+def test_a_server_that_ends_by_itself_says_how(servers: Servers) -> None:
+    asyncio.run(
+        servers.processes.launch(servers.order("fast", "--say=that was it", "--never-listen", "--exit-after=0"))
+    )
+    assert servers.stands("fast", Standing.GONE).detail.startswith("ended with exit code 0; ")
 
 
 @pytest.mark.fault("R05")

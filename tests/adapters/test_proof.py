@@ -1,9 +1,11 @@
 """The proof against records that lie: edited, damaged, removed, of another boot; nobody is signalled on a doubt."""
 
 import asyncio
+import contextlib
 import fcntl
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from reconciler.adapters import process_table
 from reconciler.adapters.darwin_processes import parse_arguments
 from reconciler.adapters.records import Run, parse
 from reconciler.model.observed import ServerProcess, Standing
+from reconciler.ports.errors import ObservationError
 from tests.adapters.servers import FAKE, Servers, refused, until
 
 Start = Callable[..., int]
@@ -235,6 +238,28 @@ def test_a_record_that_cannot_be_looked_at_is_unknown(servers: Servers) -> None:
     found = servers.processes.records()
     assert [found[label].standing for label in ("fast", "other", "slow")] == ["unknown", "ours", "unknown"]
     assert "could not be looked at" in found["fast"].detail
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS does not limit what it is asked there")
+def test_a_look_that_lacks_descriptors_is_not_absence(servers: Servers) -> None:
+    servers.launch("fast")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(os.open("/dev/null", os.O_RDONLY))
+        for _ in range(4):
+            # Nothing can be opened, or the listing alone, or the record but not the lock, and so on.
+            with contextlib.suppress(ObservationError):
+                assert servers.record("fast").standing in (Standing.UNKNOWN, Standing.OURS)
+            os.close(held.pop())
+    finally:
+        for number in held:
+            os.close(number)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert servers.record("fast").standing is Standing.OURS
 
 
 # ------------------------------------------------------------------------------------------------------ another boot

@@ -1,9 +1,11 @@
 """The end of a server on real processes: what is proved is ended whole, nothing else is ever signalled."""
 
 import asyncio
+import errno
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +16,7 @@ import pytest
 
 from reconciler.model.observed import Health, ServerProcess, Standing
 from tests.adapters.conftest import Listen
-from tests.adapters.servers import Servers, refused, until
+from tests.adapters.servers import FAKE, Servers, refused, until
 
 
 @pytest.fixture
@@ -101,6 +103,39 @@ def test_r14_a_child_that_left_the_session_is_ours_by_token_and_lock(servers: Se
     # Not in the group, so it outlives TERM; it holds the lock, and so the stop is not over.
     stop(servers, found, grace=0.3)
     assert servers.processes_of_test() == []
+
+
+@pytest.mark.parametrize("switches", [(), ("--fork-child", "--ignore-term"), ("--spawn-child",)], ids=str)
+def test_a_system_without_pidfd_stops_by_group(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch, switches: tuple[str, ...]
+) -> None:
+    """What macOS and old kernels have, and what a record that was written with pidfd then proves."""
+
+    def refuse(pid: int, flags: int = 0) -> int:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    found = servers.launch("fast", *switches)
+    monkeypatch.setattr(os, "pidfd_open", refuse, raising=False)
+    assert servers.record("fast") == found
+    stop(servers, found, grace=0.3)
+    assert servers.processes_of_test() == []
+
+
+def test_a_port_that_a_process_with_the_token_keeps_is_not_called_free(servers: Servers) -> None:
+    found = servers.launch("fast")
+    token = psutil.Process(found.pid).environ()["RECONCILER_TOKEN"]
+    os.kill(found.pid or 0, signal.SIGKILL)
+    gone = servers.stands("fast", Standing.GONE)
+    # Neither of its session nor with its lock: a token alone is not enough to be signalled.
+    arguments = [sys.executable, "-S", str(FAKE), f"--port={found.port}"]
+    environment = {"RECONCILER_TOKEN": token}
+    with subprocess.Popen(arguments, env=environment, stderr=subprocess.DEVNULL, start_new_session=True) as copy:
+        until(lambda: servers.listens(found.port), "the copy has the port")
+        error = refused(servers.adapter(grace=0.1).stop(gone))
+        assert (error.cause, copy.poll()) == ("stuck", None)
+        assert f"port {found.port} is still taken" in error.message
+        copy.kill()
+    stop(servers, servers.record("fast"))
 
 
 @pytest.mark.fault("P03")

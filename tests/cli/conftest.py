@@ -1,5 +1,6 @@
 """The machine that every command of these tests runs on."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -13,3 +14,12 @@ def home(tmp_path: Path) -> Home:
     (tmp_path / "host.yaml").write_text(HOST)
     (tmp_path / "host.yaml").chmod(0o600)
     return Home(tmp_path)
+
+
+@pytest.fixture
+def port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        found: int = probe.getsockname()[1]
+        return found

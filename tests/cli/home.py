@@ -59,3 +59,8 @@ def run(argv: Sequence[str], cwd: Path, env: Mapping[str, str], timeout: float =
     """Run one process to its end."""
     done = subprocess.run(argv, cwd=cwd, env=dict(env), capture_output=True, text=True, timeout=timeout, check=False)
     return Result(code=done.returncode, out=done.stdout, err=done.stderr)
+
+
+def state(port: int, repo: str = "acme/fast", more: str = "") -> str:
+    """A desired state of one model."""
+    return f"version: 1\nmodels:\n  fast:\n    source: {{repo: {repo}}}\n    port: {port}\n{more}"

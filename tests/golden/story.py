@@ -194,6 +194,7 @@ def _server(label: str, told: Mapping[str, Any], targets: Mapping[str, Target]) 
         pid=told.get("pid", 4_000 + port),
         started=told.get("started", port),
         since=NOW - told.get("age", 3_600),
+        asked_since=told.get("asked_since", 0.0),
         spec_hash=spec_hash(fields),
         fields=fields,
         artifact=str(told.get("commit", identity)),

@@ -28,7 +28,7 @@ from reconciler.planning import arrange, backoff, diff, memory, plan, ports, res
 Patch = pytest.MonkeyPatch
 Bug = Callable[[Patch], None]
 BUGS: Final[dict[str, tuple[Bug, str]]] = {}
-"""name -> the mistake, and in which worlds it must show: calm, tight, stormy or doomed."""
+"""name -> the mistake, and in which worlds it must show (`test_seeded_bugs.WORLDS`)."""
 
 
 def bug(worlds: str = "calm") -> Callable[[Bug], Bug]:
@@ -63,7 +63,7 @@ def memory_is_not_checked(patch: Patch) -> None:
     patch.setattr(memory, "budget", lambda host, facts: Present(value=2**50))
 
 
-@bug("tight")
+@bug("crowded")
 def memory_is_not_summed_within_a_tick(patch: Patch) -> None:
     original = launch.Launch.propose
 
@@ -95,7 +95,7 @@ def memory_goes_to_who_asks_first(patch: Patch) -> None:
     wrap(patch, arrange, "admit", forgetful)
 
 
-@bug("tight")
+@bug("fresh")
 def an_unknown_budget_is_no_limit(patch: Patch) -> None:
     def budget(original: Callable[..., Observation[int]], host: HostFile, facts: HostFacts) -> Observation[int]:
         found = original(host, facts)
@@ -104,7 +104,7 @@ def an_unknown_budget_is_no_limit(patch: Patch) -> None:
     wrap(patch, memory, "budget", budget)
 
 
-@bug()
+@bug("fresh")
 def more_start_than_may(patch: Patch) -> None:
     wrap(patch, plan, "look", lambda original, *rest: replace(original(*rest), launch_slots=64))
 
@@ -153,12 +153,12 @@ def _listener(patch: Patch, kind: type[Unknown] | type[Present[Any]]) -> None:
     wrap(patch, ObservedState, "listener", listener)
 
 
-@bug()
+@bug("fresh")
 def an_unknown_port_is_free(patch: Patch) -> None:
     _listener(patch, Unknown)
 
 
-@bug()
+@bug("fresh")
 def a_foreign_port_is_free(patch: Patch) -> None:
     _listener(patch, Present)
 
@@ -181,7 +181,7 @@ def a_server_is_started_beside_the_old_one(patch: Patch) -> None:
     patch.setattr(arrange, "_DOWN", (Verdict.MISSING, Verdict.CRASHED, Verdict.OUTDATED))
 
 
-@bug()
+@bug("fresh")
 def a_port_is_used_while_others_are_sent_there(patch: Patch) -> None:
     patch.setattr(arrange, "_misled", lambda *arguments: None)
 
@@ -212,7 +212,7 @@ def the_spec_hash_covers_gateway_fields(patch: Patch) -> None:
     wrap(patch, spec, "canonical", canonical)
 
 
-@bug()
+@bug("fresh")
 def backoff_is_ignored(patch: Patch) -> None:
     patch.setattr(backoff, "hold", lambda *arguments: None)
 
@@ -233,7 +233,7 @@ def failures_are_forgiven_in_time(patch: Patch) -> None:
     wrap(patch, backoff, "failed", failed)
 
 
-@bug()
+@bug("fresh")
 def a_suspension_is_ignored(patch: Patch) -> None:
     patch.setattr(diff, "suspended", lambda facts, label: False)
 
@@ -311,7 +311,7 @@ def _silent_about(patch: Patch, reference: str) -> None:
     wrap(patch, plan, "_blocked", blocked)
 
 
-@bug()
+@bug("fresh")
 def nobody_says_that_a_port_is_taken(patch: Patch) -> None:
     _silent_about(patch, "port-occupied")
 

@@ -38,7 +38,7 @@ def weighted(**shares: int) -> st.SearchStrategy[str]:
 @st.composite
 def models(draw: st.DrawFn, port: object, aliases: tuple[str, ...]) -> ModelSpec:
     """One model on a given port, under given aliases."""
-    flavour = draw(weighted(plain=9, options=1, template=1, other_backend=1, unmet=1, forced=1))
+    flavour = draw(weighted(plain=30, options=3, template=3, other_backend=3, unmet=1, forced=1))
     return ModelSpec(
         source=Source(repo=draw(st.sampled_from(REPOS)), revision=draw(st.sampled_from([None, None, "main", "dev"]))),
         port=port,  # type: ignore[arg-type]

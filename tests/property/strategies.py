@@ -55,7 +55,7 @@ def artifacts(draw: st.DrawFn) -> dict[str, Observation[Artifact]]:
                 weight_bytes=draw(st.sampled_from([1, 3, 6])) * GIB,
                 kv_bytes_per_token=2**12,
             )
-            match draw(weighted(whole=8, partial=1, absent=1, unknown=1)):
+            match draw(weighted(whole=24, partial=1, absent=1, unknown=1)):
                 case "whole":
                     found[reference] = Present(value=whole)
                 case "partial":
@@ -68,8 +68,9 @@ def artifacts(draw: st.DrawFn) -> dict[str, Observation[Artifact]]:
 
 
 SERVED: Final = weighted(
-    matching=6, nothing=5, older=3, other_spec=2, other_port=2, starting=1, zombie=1, dead=2, orphan=1, doubtful=1
+    matching=6, nothing=8, older=4, other_spec=2, other_port=3, starting=1, zombie=1, dead=2, orphan=1, doubtful=1
 )
+FRESH: Final = weighted(nothing=9, matching=2, dead=2, older=1)
 STRANGE: Final = weighted(nothing=5, matching=4, starting=1, zombie=1, dead=2, orphan=1, doubtful=1)
 
 
@@ -78,12 +79,12 @@ def records(draw: st.DrawFn, target: Target | None, label: str, kind: str, port:
     """What the state directory says about one label, and what is true about its process."""
     fields = {
         "source": "org/gone@main",
-        "convert": "auto",
+        "chat_template": "",
         **(target.fields if target is not None else {}),
         "port": str(port),
     }
     if kind == "other-spec":
-        fields["convert"] = "skip"
+        fields["chat_template"] = "0" * 64
     artifact = target.artifact if target is not None else Absent()
     identity = artifact.value.identity if isinstance(artifact, Present) else "somewhere#1"
     need = target.need.total if target is not None and target.need is not None else 3 * GIB
@@ -110,13 +111,13 @@ def records(draw: st.DrawFn, target: Target | None, label: str, kind: str, port:
 
 
 @st.composite
-def populations(draw: st.DrawFn, targets: Mapping[str, Target]) -> dict[str, Record]:
-    """Records of declared labels and of strangers, never two live ones on one port."""
+def populations(draw: st.DrawFn, targets: Mapping[str, Target], fresh: bool) -> dict[str, Record]:
+    """Records of declared labels and of strangers, never two live ones on one port; few of them where `fresh`."""
     found: dict[str, Record] = {}
     taken: set[int] = set()
     for label in [*targets, *STRANGERS]:
         target = targets.get(label)
-        kind = draw(SERVED if target is not None else STRANGE)
+        kind = draw(STRANGE if target is None else FRESH if fresh else SERVED)
         if kind == "nothing":
             continue
         pool = EXPERIMENTAL if target is not None and target.spec.port == "auto" else TEAM
@@ -140,7 +141,7 @@ def ledgers(draw: st.DrawFn, targets: Mapping[str, Target], found: Mapping[str, 
     attempts = {}
     suspensions = {}
     for label, target in targets.items():
-        match draw(weighted(nothing=12, tried=1, held=1, permanent=1, suspended=1, earlier_spec=1)):
+        match draw(weighted(nothing=14, tried=3, held=1, permanent=1, suspended=2, earlier_spec=1)):
             case "tried":
                 attempts[label] = _attempt(target.spec_hash, draw(st.sampled_from([1, 3])), draw(SECONDS))
             case "held":
@@ -246,30 +247,35 @@ def _moved(spec: ModelSpec, record: Record | None) -> ModelSpec:
 
 
 @st.composite
-def scenarios(draw: st.DrawFn, least: int = 0, most: int = 6, tight: bool = False) -> Scenario:
-    """A world in which nothing goes wrong by itself; requests and starts take drawn times; memory may be `tight`."""
+def scenarios(
+    draw: st.DrawFn, least: int = 0, most: int = 6, tight: bool = False, fresh: bool = False
+) -> Scenario:
+    """A world in which nothing goes wrong by itself; requests and starts take drawn times.
+
+    Memory may be `tight`, and most of what is declared may not run yet: a `fresh` world.
+    """
     desired = draw(desired_states(least, most))
-    truth = Truth(artifacts=draw(artifacts()), platform=draw(st.sampled_from(["darwin", "linux"])))
-    accept_cpu = truth.platform == "linux" and draw(often(True, 8))
+    truth = Truth(artifacts=draw(artifacts()), platform=draw(st.sampled_from(["darwin", "darwin", "linux"])))
+    accept_cpu = truth.platform == "linux" and draw(often(True, 24))
     targets = _targets(desired, HostFile(accept_cpu=accept_cpu), truth)
     need = sum(target.need.total for target in targets.values() if target.need is not None)
     host_file = replace(draw(host_files(need + 4 * GIB, tight)), accept_cpu=accept_cpu)
-    found = draw(populations(targets))
+    found = draw(populations(targets, fresh))
     moved = {
-        label: _moved(spec, found.get(label)) if draw(often(True)) else spec
+        label: _moved(spec, found.get(label)) if draw(often(True, 3)) else spec
         for label, spec in desired.state.models.items()
     }
     desired = replace(desired, state=replace(desired.state, models=moved))
     taken = {r.process.port for r in found.values() if r.live(EPOCH)}
     spare = [port for port in (*TEAM, *EXPERIMENTAL) if port not in taken]
-    strangers = [port for port in spare if draw(often(False, 10))]
+    strangers = [port for port in spare if draw(often(False, 6))]
     truth = replace(
         truth,
         records=found,
         foreign={p: Listener(port=p, pid=draw(st.sampled_from([4711, None])), command=None) for p in strangers},
         unseen={port for port in spare if draw(often(False, 16))},
         gateways=draw(gateway_files(desired, found)),
-        memory_total=draw(st.sampled_from([Present(value=2**40)] * 8 + [Present(value=12 * GIB), Unknown(reason="?")])),
+        memory_total=draw(st.sampled_from([Present(value=2**40)] * 6 + [Present(value=12 * GIB), Unknown(reason="?")])),
         blind="permission denied" if draw(often(False, 25)) else "",
         ledger=draw(ledgers(targets, found)),
     )

@@ -19,10 +19,12 @@ from .strategies import doomed, edited, faulty, scenarios, stormy
 BOUND: Final = 400
 """Worlds in which a mistake must have shown."""
 WORLDS: Final[dict[str, Callable[[], st.SearchStrategy[Scenario]]]] = {
-    "calm": lambda: scenarios(least=1),
+    "calm": lambda: scenarios(least=2),
     "tight": lambda: scenarios(least=2, tight=True),
+    "fresh": lambda: scenarios(least=2, fresh=True),
+    "crowded": lambda: scenarios(least=3, tight=True, fresh=True),
     "stormy": lambda: st.one_of(scenarios().flatmap(edited), stormy(), scenarios().flatmap(faulty).flatmap(edited)),
-    "doomed": lambda: scenarios(least=1).flatmap(doomed),
+    "doomed": lambda: scenarios(least=2).flatmap(doomed),
 }
 
 

@@ -28,6 +28,7 @@ def settle(composition: Composition, desired: Desired, timeout: float) -> ExitCo
 
 async def _settle(composition: Composition, desired: Desired, timeout: float) -> Ending:
     host = composition.host
+    composition.ask()
     progress = Progress()
     engine = Engine(
         host, composition.planner, lambda: desired, composition.host_file, watch=progress.decided, ended=progress.ended

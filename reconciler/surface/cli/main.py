@@ -94,6 +94,9 @@ def run(compose: Compose, argv: Sequence[str] | None = None) -> int:
     except ReconcilerError as error:
         return _refused(error, arguments)
     except click.ClickException as error:
+        if _wants_json(arguments):
+            told = ReconcilerError("usage", error.format_message(), hint="see --help", code=ExitCode(error.exit_code))
+            return _refused(told, arguments)
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
@@ -103,12 +106,20 @@ def run(compose: Compose, argv: Sequence[str] | None = None) -> int:
         # The reader went away, as `| head` does: that is its decision.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         return ExitCode.OK
+    except OSError as error:
+        told = ReconcilerError(
+            "environment",
+            f"{error.filename or 'the machine'}: {error.strerror or error}",
+            hint="mend what stands against it and try again",
+            code=ExitCode.ENVIRONMENT,
+        )
+        return _refused(told, arguments)
     except Exception as error:  # the last resort: a bug must still end in one sentence
         if "--debug" in arguments:
             raise
         click.echo(
             f"error: internal error ({type(error).__name__}: {_safe(error)}); nothing was changed by it. "
-            "Please report it with the output of --debug. [internal-error]",
+            "Please report it with the output of `reconciler --debug ...`. [internal-error]",
             err=True,
         )
         return ExitCode.INTERNAL

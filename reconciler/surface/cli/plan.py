@@ -41,7 +41,7 @@ def command(
     # One short run that frees nothing: collecting garbage half-way costs a third of it with 10,000 models.
     gc.disable()
     formats = [o for o in outputs if o in FORMATS]
-    files = [Path(o) for o in outputs if o not in FORMATS]
+    files = [_file(o) for o in outputs if o not in FORMATS]
     if len(formats) > 1 or len(files) > 1:
         raise click.UsageError("-o wants at most one format and one file")
     composition = compose(settings(config, host_file, overrides))
@@ -57,6 +57,36 @@ def command(
         _save(plan, path)
     code = ExitCode(plan.exit_code)
     return code if detailed_exitcode or code is not ExitCode.CHANGES else ExitCode.OK
+
+
+def _file(text: str) -> Path:
+    """A file to keep the plan in. Raises click.UsageError for what is rather a misspelled format."""
+    if "." not in text and "/" not in text:
+        import difflib
+
+        near = difflib.get_close_matches(text.lower(), FORMATS, n=1)
+        meant = f" Did you mean {near[0]!r}?" if near else ""
+        raise click.UsageError(f"-o wants {', '.join(FORMATS)} or a file such as plan.json, not {text!r}.{meant}")
+    return Path(text)
+
+
+def _refuse_what_is_no_plan(path: Path) -> None:
+    """Only a plan is replaced by a plan. Raises ReconcilerError, OSError."""
+    import json
+
+    try:
+        if path.is_file() and (path.stat().st_size == 0 or json.loads(path.read_bytes()).get("type") == "plan"):
+            return
+        if not path.exists():
+            return
+    except (ValueError, AttributeError):
+        pass
+    raise ReconcilerError(
+        "not-a-plan",
+        f"{path} exists and is no plan, so it was left as it is",
+        hint="name another file",
+        code=ExitCode.USAGE,
+    )
 
 
 def _print(plan: PlanDocument, form: str, full: bool) -> None:
@@ -81,8 +111,10 @@ def _save(plan: PlanDocument, path: Path) -> None:
 
     from reconciler.model.base import plain
 
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    path = Path(os.path.realpath(path))
+    beside = path.with_name(f".{path.name or 'plan'}.{os.getpid()}")
     try:
+        _refuse_what_is_no_plan(path)
         beside.write_text(json.dumps(plain(plan), ensure_ascii=False, indent=2) + "\n")
         os.replace(beside, path)
     except OSError as error:

@@ -40,7 +40,9 @@ def document(forecast: Forecast, file: str, *, facts: bool = False) -> PlanDocum
     actions = tuple(_action(number, action, changes) for number, step in steps for action in step.plan.actions)
     waits = tuple(_wait(number, step.due, step.facts.now) for number, step in steps if step.due is not None)
     blocked = tuple(_reason(b.subject, b.reference, b.reason, b.hint) for b in forecast.end.blocked)
-    waiting = tuple(_reason(w.subject, w.reference, w.reason) for w in forecast.end.waiting)
+    acted = {action.subject for action in actions}
+    still = [w for w in forecast.steps[0].plan.waiting if w.subject not in acted]
+    waiting = tuple(_reason(w.subject, w.reference, w.reason) for w in dict.fromkeys((*still, *forecast.end.waiting)))
     subjects = tuple(
         SubjectEntry(
             subject=change.subject,
@@ -138,12 +140,20 @@ def _counts(
 
 def as_lines(plan: PlanDocument) -> Iterator[dict[str, Any]]:
     """The document as a stream: one line per thing that happens, then a summary."""
-    yield {"type": "version", "format_version": FORMAT_VERSION, "tool_version": plan.tool_version}
+    yield {
+        "type": "version",
+        "format_version": FORMAT_VERSION,
+        "tool_version": plan.tool_version,
+        "file": plan.file,
+        "revision": plan.revision,
+    }
     groups: tuple[tuple[str, tuple[object, ...]], ...] = (
         ("subject", plan.subjects),
         ("planned_action", plan.actions),
+        ("wait", plan.waits),
         ("waiting", plan.waiting),
         ("blocked", plan.blocked),
+        ("guard", plan.guards),
     )
     for kind, entries in groups:
         yield from ({"type": kind, **plain(entry)} for entry in entries)
@@ -160,7 +170,7 @@ def as_text(plan: PlanDocument, *, full: bool = False) -> str:
     lines = [f"Plan for {plan.file} at {plan.revision}", ""]
     lines += _step_lines(plan, full)
     if not plan.actions:
-        lines.append("  Nothing to do.")
+        lines.append("  Nothing can be done now." if plan.blocked or plan.waiting else "  Nothing to do.")
     for title, entries in (("Waiting", plan.waiting), ("Blocked", plan.blocked)):
         if entries:
             lines += ["", f"{title}:", *_reason_lines(entries)]
@@ -235,5 +245,7 @@ def _next(plan: PlanDocument) -> str:
     if plan.blocked:
         return "do what the hints say, then plan again."
     if plan.actions:
-        return f"reconciler apply -c {plan.file}"
+        return f"reconciler apply -c {_quoted(plan.file)}"
+    if plan.waiting:
+        return "wait, and look again."
     return "nothing to do."

@@ -51,17 +51,17 @@ def problems(source: str | bytes | Bundle, **outside: Mapping[str, str]) -> tupl
 
 def host_problems(text: str | bytes) -> tuple[Problem, ...]:
     """Every problem of a host file."""
-    return _refusal(lambda: host(text))
+    return _refusal(lambda: host(text), ExitCode.ENVIRONMENT)
 
 
-def _refusal(reading: Callable[[], object]) -> tuple[Problem, ...]:
+def _refusal(reading: Callable[[], object], code: ExitCode = ExitCode.INVALID) -> tuple[Problem, ...]:
     try:
         reading()
     except InvalidDocument as error:
         refused = error
     else:
         return ()
-    assert refused.code is ExitCode.INVALID
+    assert refused.code is code
     return refused.problems
 
 

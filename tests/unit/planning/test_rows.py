@@ -175,7 +175,7 @@ def test_a_suspended_label_stays_down_and_is_no_failure(tell: Tell, port: str) -
 
 DIRECT = "gateways: {litellm: {mode: direct}}\n"
 FRONT = "gateways: {front: {port: 1234}, litellm: {}}\n"
-SWAPPED = "fields: {source: acme/old@main}, commit: c0ffee"
+SWAPPED = "fields: {source: acme/old@main}, commit: a51dec"
 
 
 @pytest.mark.req("S1-02", "S0-24")
@@ -248,3 +248,50 @@ def test_servers_that_are_replaced_trip_no_guard(tell: Tell) -> None:
     outcome = tell(f"{HEAD}models:\n{FAST}", f"{HERE}servers: {{fast: {{{SWAPPED}}}}}\n")
     assert [kind for kind, _ in kinds(outcome)] == ["stop", "launch"]
     assert guards(outcome) == ()
+
+
+def test_review_a1_an_option_that_is_added_or_removed_restarts_the_server(tell: Tell) -> None:
+    options = f"{HEAD}models:\n{FAST}    options: {{temp: 0.5}}\n"
+    plain = f"{HEAD}models:\n{FAST}"
+    without, with_ = "servers: {fast: {}}\n", "servers: {fast: {fields: {options.temp: '0.5'}}}\n"
+    assert [kind for kind, _ in kinds(tell(options, HERE + "servers: {fast: {fields: {options.temp: ''}}}\n"))] == [
+        "stop",
+        "launch",
+    ]
+    assert [kind for kind, _ in kinds(tell(plain, HERE + with_))] == ["stop", "launch"]
+    assert kinds(tell(options, HERE + with_)) == []
+    assert kinds(tell(plain, HERE + without)) == []
+
+
+def test_review_a2_a_server_that_nobody_has_asked_is_not_late(tell: Tell) -> None:
+    old = "servers: {fast: {health: starting, age: 86400, asked_since: null}}\n"
+    outcome = tell(f"{HEAD}models:\n{FAST}", HERE + old)
+    assert kinds(outcome) == []
+    assert [w.reference for w in outcome.steps[0].plan.waiting] == ["starting"]
+
+
+def test_review_a3_the_memory_of_a_draft_model_counts(tell: Tell) -> None:
+    outcome = tell(
+        f"{HEAD}models:\n{FAST}    draft: {{repo: acme/slow}}\n",
+        "machine: {memory: 32GiB}\nartifacts: {acme/fast@main: {}, acme/slow@main: {weights: 60GiB}}\n",
+    )
+    assert references(outcome) == {("server/fast", "memory-refused")}
+
+
+def test_review_a8_a_slow_server_is_not_stopped_for_nothing(tell: Tell) -> None:
+    late = "servers: {fast: {health: starting, age: 86400}}\n"
+    assert kinds(tell(f"{HEAD}models:\n{FAST}", late)) == []
+    assert [kind for kind, _ in kinds(tell(f"{HEAD}models:\n{FAST}", HERE + late))] == ["stop", "launch"]
+
+
+def test_review_a9_another_spelling_of_what_is_served_restarts_nothing(tell: Tell) -> None:
+    served = "servers: {fast: {fields: {source: acme/fast@main}, commit: c0ffee}}\n"
+    pinned = FAST.replace("acme/fast}", "acme/fast, revision: c0ffee}")
+    assert kinds(tell(f"{HEAD}models:\n{pinned}", "artifacts: {acme/fast@c0ffee: {}}\n" + served)) == []
+    assert kinds(tell(f"{HEAD}models:\n{FAST}    convert: skip\n", HERE + served)) == []
+
+
+def test_review_a10_another_draft_model_restarts_the_server(tell: Tell) -> None:
+    desired = f"{HEAD}models:\n{FAST}    draft: {{repo: acme/slow}}\n"
+    served = "servers: {fast: {fields: {draft: acme/slow@main 0ld}}}\n"
+    assert [kind for kind, _ in kinds(tell(desired, HERE + served))] == ["stop", "launch"]
