@@ -3,15 +3,12 @@
 import importlib
 import pkgutil
 from types import ModuleType
-from typing import Any, Final
+from typing import Any
 
 from reconciler import actions, backends, gateways
 from reconciler.actions.base import Verb
 from reconciler.backends.base import Backend
 from reconciler.gateways.base import GatewayWriter
-
-_ORDER: Final = ("adopt", "publish", "stop", "forget", "launch")
-"""Verbs that may want the same subject in one tick, first one wins; the rest follow by name."""
 
 
 def collect(room: ModuleType, attribute: str) -> list[Any]:
@@ -33,4 +30,4 @@ def installed_gateways() -> dict[str, GatewayWriter]:
 def installed_verbs() -> tuple[type[Verb], ...]:
     """Every verb, in the order in which they propose."""
     found: list[type[Verb]] = collect(actions, "VERB")
-    return tuple(sorted(found, key=lambda verb: (_ORDER.index(verb.kind) if verb.kind in _ORDER else 99, verb.kind)))
+    return tuple(sorted(found, key=lambda verb: (verb.rank, verb.kind)))

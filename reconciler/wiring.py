@@ -106,15 +106,16 @@ class LocalHost:
         from reconciler.adapters.state_dir import StateDir
 
         self._backends = backends
-        self._listeners = LocalListeners()
+        self._listeners = LocalListeners(known=lambda: self._processes.pids())
         clock, state = SystemClock(), StateDir()
         self.root = state.root
         self.asks = False
         """Whether servers are asked for completions: only where an event loop runs for it."""
+        self._processes = LocalProcesses(state.root, clock, self._listeners, judge=self._judged)
         self.ports = Host(
             clock=clock,
             changes=self,
-            processes=LocalProcesses(state.root, clock, self._listeners, judge=self._judged),
+            processes=self._processes,
             listeners=self._listeners,
             artifacts=LocalArtifacts(roots=host_file.roots.values()),
             gateways=LocalGateways(host_file, plugins.installed_gateways(), state.root, clock.now),
@@ -133,10 +134,10 @@ class LocalHost:
         return self._prober.judged(process) if self.asks else replace(process, asked_since=None)
 
     async def next(self) -> None:
-        """Hints for the loop: new evidence, or a second has passed."""
+        """Hints for the loop: new evidence, an exit, or a second has passed."""
         from reconciler.adapters.changes import next_hint
 
-        await next_hint(self._prober.changed)
+        await next_hint(self._prober.changed, self._processes.exited)
 
     async def close(self) -> None:
         """End what is under way in this event loop."""

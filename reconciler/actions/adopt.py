@@ -19,7 +19,10 @@ class Adopt(OnProcess):
     """Take up a server whose launch was interrupted between its start and its record."""
 
     kind: ClassVar[str] = "adopt"
+    symbol: ClassVar[str] = "~"
     destructive: ClassVar[bool] = False
+    deadline: ClassVar[float] = 30.0
+    rank: ClassVar[int] = 0
 
     @classmethod
     def propose(cls, view: View) -> Iterator[Self | Waiting | Blocked]:

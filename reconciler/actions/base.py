@@ -1,13 +1,13 @@
 """A verb in three parts: when it arises, what it changes, how it is done."""
 
 from collections.abc import Iterator
-from typing import Protocol, Self
+from typing import ClassVar, Protocol, Self
 
 from reconciler.model.base import noun
 from reconciler.model.change import Change
 from reconciler.model.names import Subject, server_subject
 from reconciler.model.observed import ServerProcess
-from reconciler.model.plan import Action, Blocked, Claim, Waiting
+from reconciler.model.plan import Action, Blocked, Claim, ServerSide, Waiting
 from reconciler.model.view import View
 from reconciler.ports.host import Host
 
@@ -16,6 +16,9 @@ NO_CLAIM = Claim()
 
 class Verb(Action, Protocol):
     """One kind of action. Its instances are values; `perform` is the only part that touches the host."""
+
+    rank: ClassVar[int]
+    """Of two verbs that want one subject in one tick, the lower one wins; it is also the order of proposing."""
 
     @classmethod
     def propose(cls, view: View) -> "Iterator[Self | Waiting | Blocked]":
@@ -42,6 +45,10 @@ class OnProcess:
     @property
     def claims(self) -> Claim:
         return NO_CLAIM
+
+    @property
+    def server(self) -> ServerSide | None:
+        return ServerSide(port=self.process.port, memory=self.process.memory)
 
     @classmethod
     def of(cls, change: Change) -> Iterator[Self]:

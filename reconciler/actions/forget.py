@@ -18,7 +18,10 @@ class Forget(OnProcess):
     """Drop a dead record; no process is touched."""
 
     kind: ClassVar[str] = "forget"
+    symbol: ClassVar[str] = "-"
     destructive: ClassVar[bool] = False
+    deadline: ClassVar[float] = 30.0
+    rank: ClassVar[int] = 3
 
     @classmethod
     def propose(cls, view: View) -> Iterator[Self | Waiting | Blocked]:

@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 from reconciler.model.base import noun
 from reconciler.model.names import Subject, server_subject
 from reconciler.model.observed import Health, ObservedState, ServerProcess, Standing
-from reconciler.model.plan import Blocked, Claim, Effect, Waiting
+from reconciler.model.plan import Blocked, Claim, Effect, ServerSide, Waiting
 from reconciler.model.target import LaunchOrder
 from reconciler.model.units import human
 from reconciler.model.view import View
@@ -18,7 +18,10 @@ class Launch:
     """Start one server; whether it serves is observed afterwards."""
 
     kind: ClassVar[str] = "launch"
+    symbol: ClassVar[str] = "+"
     destructive: ClassVar[bool] = False
+    deadline: ClassVar[float] = 60.0
+    rank: ClassVar[int] = 4
 
     order: LaunchOrder
     reference: str
@@ -31,6 +34,10 @@ class Launch:
     @property
     def claims(self) -> Claim:
         return Claim(port=self.order.port, memory=self.order.memory)
+
+    @property
+    def server(self) -> ServerSide | None:
+        return ServerSide(port=self.order.port, memory=self.order.memory, argv=self.order.argv)
 
     @classmethod
     def propose(cls, view: View) -> Iterator[Self | Waiting | Blocked]:

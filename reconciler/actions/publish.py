@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 from reconciler.model.base import noun
 from reconciler.model.names import Subject, gateway_subject
 from reconciler.model.observed import Absent, GatewayState, ObservedState, Present, Unknown
-from reconciler.model.plan import Blocked, Claim, Effect, Waiting
+from reconciler.model.plan import Blocked, Claim, Effect, ServerSide, Waiting
 from reconciler.model.routes import Route
 from reconciler.model.view import View
 from reconciler.ports.host import Host
@@ -17,7 +17,10 @@ class Publish:
     """Replace our routes in one gateway; a route that goes and a route that comes are the same write."""
 
     kind: ClassVar[str] = "publish"
+    symbol: ClassVar[str] = "»"
     destructive: ClassVar[bool] = False
+    deadline: ClassVar[float] = 60.0
+    rank: ClassVar[int] = 1
 
     gateway: str
     routes: tuple[Route, ...]
@@ -32,6 +35,10 @@ class Publish:
     @property
     def claims(self) -> Claim:
         return Claim(dispatch=_ports(self.routes))
+
+    @property
+    def server(self) -> ServerSide | None:
+        return None
 
     @classmethod
     def propose(cls, view: View) -> Iterator[Self | Waiting | Blocked]:

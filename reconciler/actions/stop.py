@@ -18,7 +18,10 @@ class Stop(OnProcess):
     """End one process that is proved ours; done when its port is free."""
 
     kind: ClassVar[str] = "stop"
+    symbol: ClassVar[str] = "-"
     destructive: ClassVar[bool] = True
+    deadline: ClassVar[float] = 120.0
+    rank: ClassVar[int] = 2
 
     @classmethod
     def propose(cls, view: View) -> Iterator[Self | Waiting | Blocked]:

@@ -32,8 +32,8 @@ class LocalProcesses:
     """Servers that hold their lock and outlive us; only one that is proved ours is ever signalled.
 
     `judge` adds to a proved process what asking it has shown; `grace` is the seconds between TERM and KILL. `at` is
-    called at the
-    named points of a launch, a stop and a forget between which a kill may come; tests end their process there.
+    called at the named points of a launch, a stop and a forget between which a kill may come; tests end their process
+    there.
     """
 
     def __init__(

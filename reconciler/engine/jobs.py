@@ -1,8 +1,7 @@
 """Actions at work: each job owns its exceptions and ends as one frozen outcome."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Iterable
 
 from reconciler.actions.base import Verb
 from reconciler.model.base import noun
@@ -10,15 +9,6 @@ from reconciler.model.names import Subject
 from reconciler.model.plan import InFlight
 from reconciler.ports.errors import ActionError
 from reconciler.ports.host import Host
-
-DEADLINES: Final[Mapping[str, float]] = {
-    "launch": 60.0,
-    "stop": 120.0,
-    "publish": 60.0,
-    "adopt": 30.0,
-    "forget": 30.0,
-}
-"""Seconds after which a job is cancelled: every request to the machine ends."""
 
 
 @noun
@@ -57,12 +47,12 @@ class Jobs:
 
     async def _run(self, action: Verb) -> Outcome:
         try:
-            async with asyncio.timeout(DEADLINES[action.kind]):
+            async with asyncio.timeout(action.deadline):
                 await action.perform(self._host)
         except ActionError as error:
             return Outcome(action=action, cause=error.cause, error=error.message, permanent=error.permanent)
         except TimeoutError:
-            seconds = DEADLINES[action.kind]
+            seconds = action.deadline
             return Outcome(action=action, cause="timed-out", error=f"no end after {seconds:.0f} s")
         except Exception as error:  # a job owns its exceptions: one bad subject must not stop the others
             return Outcome(action=action, cause="internal-error", error=f"{type(error).__name__}: {error}")

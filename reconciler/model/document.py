@@ -20,6 +20,7 @@ class ActionEntry:
     step: int = setting(changes=_HOT, doc="Actions of one step may run at the same time; counted from 1.")
     kind: str = setting(changes=_HOT, doc="The verb. Readers treat one they do not know as unspecified.")
     subject: str = setting(changes=_HOT, doc="What it works on, as `server/<label>` or `gateway/<kind>`.")
+    symbol: str = setting(changes=_HOT, doc="One character for the kind.")
     destructive: bool = setting(changes=_HOT, doc="Whether something that runs or exists ends by it.")
     reference: str = setting(changes=_HOT, doc="Stable name of the reason.")
     reason: str = setting(changes=_HOT, doc="The reason for people; nothing decides on it.")

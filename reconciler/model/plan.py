@@ -45,8 +45,12 @@ class Action(Protocol):
     """One thing to do now, as planning sees it; how it is done is the business of `actions`."""
 
     kind: ClassVar[str]
+    symbol: ClassVar[str]
+    """One character in front of it in a plan; it only repeats what the word says."""
     destructive: ClassVar[bool]
     """Whether something that runs or exists ends by it."""
+    deadline: ClassVar[float]
+    """Seconds after which it is given up: every request to the machine ends."""
 
     @property
     def subject(self) -> Subject:
@@ -68,9 +72,25 @@ class Action(Protocol):
         """What it takes from others while it is under way."""
         ...
 
+    @property
+    def server(self) -> "ServerSide | None":
+        """The process that it starts or works on; None where it works on something else."""
+        ...
+
     def simulate(self, observed: ObservedState) -> Effect:
         """What it changes when it succeeds."""
         ...
+
+
+@noun
+class ServerSide:
+    """What a plan shows of the process behind an action."""
+
+    port: int
+    memory: int
+    """Bytes that are reserved for it."""
+    argv: tuple[str, ...] = ()
+    """The exact command line, for one that is started."""
 
 
 @noun

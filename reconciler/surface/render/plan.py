@@ -1,5 +1,6 @@
 """A forecast as a document, as text and as a stream of JSON lines; the exit code comes from the same object."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -26,8 +27,6 @@ from reconciler.planning.guards import guards
 from reconciler.planning.status import status
 
 from .text import count, printable
-
-_SYMBOLS = {"launch": "+", "stop": "-", "publish": "»", "adopt": "~", "forget": "-"}
 
 
 def document(forecast: Forecast, file: str, *, facts: bool = False) -> PlanDocument:
@@ -90,21 +89,21 @@ def exit_code(forecast: Forecast) -> ExitCode:
 
 def _action(step: int, action: Action, changes: dict[str, Change]) -> ActionEntry:
     change = changes.get(action.subject.partition("/")[2]) if action.subject.startswith("server/") else None
-    order = getattr(action, "order", None)
-    process = getattr(action, "process", None)
+    server = action.server
     return ActionEntry(
         id=f"{step}/{action.kind}/{action.subject}",
         step=step,
         kind=action.kind,
         subject=action.subject,
+        symbol=action.symbol,
         destructive=action.destructive,
         reference=action.reference,
         reason=action.reason,
         because_fields=change.because if change is not None else (),
         change_class=change.cost if change is not None else None,
-        port=order.port if order is not None else process.port if process is not None else None,
-        memory_bytes=order.memory if order is not None else process.memory if process is not None else None,
-        argv=order.argv if order is not None else (),
+        port=server.port if server is not None else None,
+        memory_bytes=server.memory if server is not None else None,
+        argv=server.argv if server is not None else (),
         provenance=change.target.provenance if change is not None and change.target is not None else None,
     )
 
@@ -129,9 +128,7 @@ def _counts(
     blocked: tuple[ReasonEntry, ...],
     subjects: tuple[SubjectEntry, ...],
 ) -> dict[str, int]:
-    counts = {kind: 0 for kind in _SYMBOLS}
-    for action in actions:
-        counts[action.kind] = counts.get(action.kind, 0) + 1
+    counts = dict(Counter(action.kind for action in actions))
     counts["in_sync"] = sum(entry.sync == "Synced" for entry in subjects)
     counts["waiting"] = len({entry.subject for entry in waiting})
     counts["blocked"] = len({entry.subject for entry in blocked})
@@ -201,7 +198,7 @@ def _step_lines(plan: PlanDocument, full: bool) -> Iterator[str]:
         details = [f"port {action.port}"] if action.port is not None else []
         if action.kind == "launch" and action.memory_bytes is not None:
             details.append(human(action.memory_bytes))
-        head = f"  {action.step:>{digits}}  {_SYMBOLS.get(action.kind, '*')} {action.kind:<7} {action.subject:<{width}}"
+        head = f"  {action.step:>{digits}}  {action.symbol} {action.kind:<7} {action.subject:<{width}}"
         tail = f"{', '.join(details)}: {action.reason}" if details else action.reason
         yield f"{head}  {tail}"
         indent = " " * (digits + 4)
@@ -225,7 +222,7 @@ def _reason_lines(entries: Iterable[ReasonEntry]) -> Iterator[str]:
 
 def _summary(plan: PlanDocument) -> Iterator[str]:
     counts = plan.counts
-    todo = [f"{counts[kind]} to {kind}" for kind in _SYMBOLS if counts[kind]]
+    todo = [f"{counts[kind]} to {kind}" for kind in dict.fromkeys(action.kind for action in plan.actions)]
     rest = [f"{counts['in_sync']} in sync", f"{counts['waiting']} waiting", f"{counts['blocked']} blocked"]
     yield (
         f"{count(len(plan.actions), 'action')}: {', '.join(todo)}; {', '.join(rest)}."
