@@ -181,7 +181,7 @@ def a_server_is_started_beside_the_old_one(patch: Patch) -> None:
     patch.setattr(arrange, "_DOWN", (Verdict.MISSING, Verdict.CRASHED, Verdict.OUTDATED))
 
 
-@bug("fresh")
+@bug("misrouted")
 def a_port_is_used_while_others_are_sent_there(patch: Patch) -> None:
     patch.setattr(arrange, "_misled", lambda *arguments: None)
 

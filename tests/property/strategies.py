@@ -234,7 +234,8 @@ def _routes(draw: st.DrawFn, desired: Desired, found: Mapping[str, Record], upst
     return routes
 
 
-def _targets(desired: Desired, host_file: HostFile, truth: Truth) -> Mapping[str, Target]:
+def targets_of(desired: Desired, host_file: HostFile, truth: Truth) -> Mapping[str, Target]:
+    """What is declared, made exact as far as a world without servers allows."""
     seen: Facts = facts(Scenario(desired=desired, host_file=host_file, truth=truth))
     return Resolver(installed_backends()).resolve(seen)
 
@@ -247,9 +248,7 @@ def _moved(spec: ModelSpec, record: Record | None) -> ModelSpec:
 
 
 @st.composite
-def scenarios(
-    draw: st.DrawFn, least: int = 0, most: int = 6, tight: bool = False, fresh: bool = False
-) -> Scenario:
+def scenarios(draw: st.DrawFn, least: int = 0, most: int = 6, tight: bool = False, fresh: bool = False) -> Scenario:
     """A world in which nothing goes wrong by itself; requests and starts take drawn times.
 
     Memory may be `tight`, and most of what is declared may not run yet: a `fresh` world.
@@ -257,7 +256,7 @@ def scenarios(
     desired = draw(desired_states(least, most))
     truth = Truth(artifacts=draw(artifacts()), platform=draw(st.sampled_from(["darwin", "darwin", "linux"])))
     accept_cpu = truth.platform == "linux" and draw(often(True, 24))
-    targets = _targets(desired, HostFile(accept_cpu=accept_cpu), truth)
+    targets = targets_of(desired, HostFile(accept_cpu=accept_cpu), truth)
     need = sum(target.need.total for target in targets.values() if target.need is not None)
     host_file = replace(draw(host_files(need + 4 * GIB, tight)), accept_cpu=accept_cpu)
     found = draw(populations(targets, fresh))
@@ -291,61 +290,3 @@ def luck(draw: st.DrawFn) -> Script:
         jitters=tuple(draw(st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.9375]), min_size=1, max_size=3))),
         hints=draw(often(True, 5)),
     )
-
-
-@st.composite
-def faulty(draw: st.DrawFn, scenario: Scenario, most: int = 4) -> Scenario:
-    """The same world, with requests that go wrong."""
-    faults = draw(st.lists(st.sampled_from([None, *Fault]), min_size=1, max_size=most))
-    return replace(scenario, script=replace(scenario.script, faults=tuple(faults)))
-
-
-@st.composite
-def stormy(draw: st.DrawFn) -> Scenario:
-    """A world in which everything happens at once: events, requests that go wrong, and a person who edits."""
-    return draw(scenarios().flatmap(troubled).flatmap(faulty).flatmap(edited))
-
-
-@st.composite
-def troubled(draw: st.DrawFn, scenario: Scenario) -> Scenario:
-    """The same world, with events nobody asked for; those that can end do end."""
-    events = []
-    labels = [*scenario.desired.state.models, *STRANGERS]
-    for _ in range(draw(st.integers(1, 4))):
-        event = Event(
-            after=draw(st.sampled_from([0.125, 0.5, 1.0, 3.0, 12.0, 40.0])),
-            does=draw(st.sampled_from([Does.DIE, Does.WEDGE, *BACK])),
-            label=draw(st.sampled_from(labels)),
-            port=draw(st.sampled_from([*TEAM, EXPERIMENTAL[0]])),
-            gateway=draw(st.sampled_from(["front", "litellm"])),
-        )
-        events.append(event)
-        if event.does in BACK:
-            events.append(replace(event, after=event.after + draw(SECONDS), does=BACK[event.does]))
-    return replace(scenario, script=replace(scenario.script, events=tuple(events)))
-
-
-@st.composite
-def edited(draw: st.DrawFn, scenario: Scenario) -> Scenario:
-    """The same world, while a person takes models out of the desired state and puts them back."""
-    state = scenario.desired.state
-    kept = {label: spec for label, spec in state.models.items() if draw(st.booleans())}
-    less = replace(scenario.desired, state=replace(state, models=kept), revision="worktree:1")
-    first = draw(SECONDS)
-    edits = (Edit(after=first, desired=less), Edit(after=first + draw(SECONDS), desired=scenario.desired))
-    return replace(scenario, edits=edits[: draw(st.sampled_from([2, 1]))])
-
-
-@st.composite
-def doomed(draw: st.DrawFn, scenario: Scenario) -> Scenario:
-    """The same world, in which some models crash after every start or never answer."""
-    labels = [*scenario.desired.state.models, *STRANGERS]
-    duds = {label: draw(st.sampled_from([inf, 0.5, 30.0])) for label in labels if draw(st.booleans())}
-    records = {
-        label: replace(r, server=replace(r.server, ready_at=inf))
-        if label in duds and r.server is not None and r.server.ready_at >= EPOCH
-        else r
-        for label, r in scenario.truth.records.items()
-    }
-    script = replace(scenario.script, duds=duds)
-    return replace(scenario, script=script, truth=replace(scenario.truth, records=records))

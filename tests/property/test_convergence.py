@@ -7,7 +7,8 @@ from tests.world.drive import Scenario, apply
 
 from . import checks
 from .profile import worlds
-from .strategies import doomed, edited, faulty, scenarios, stormy, troubled
+from .befalling import doomed, edited, faulty, stormy, troubled
+from .strategies import scenarios
 
 
 @worlds(150)

@@ -14,7 +14,8 @@ from tests.world.truth import Truth
 
 from . import checks
 from .profile import worlds
-from .strategies import scenarios, stormy
+from .befalling import misrouted, squeezed, stormy
+from .strategies import scenarios
 
 
 def stops(run: Run) -> list[tuple[Standing, bool]]:
@@ -49,7 +50,7 @@ def test_one_port_has_one_server(scenario: Scenario) -> None:
 
 
 @worlds(120)
-@given(scenarios(least=2, tight=True))
+@given(scenarios(least=2, fresh=True).flatmap(squeezed))
 def test_memory_is_never_over_the_budget_by_an_action(scenario: Scenario) -> None:
     run = apply(scenario)
     limit = rules.budget(run.world)
@@ -126,3 +127,9 @@ def test_an_unanswered_question_destroys_nothing(scenario: Scenario) -> None:
 @given(scenarios())
 def test_an_unknown_port_is_not_free(scenario: Scenario) -> None:
     checks.unknown_port_is_not_free(scenario)
+
+
+@worlds(120)
+@given(scenarios(least=2, fresh=True).flatmap(misrouted))
+def test_no_port_is_taken_while_a_gateway_sends_others_there(scenario: Scenario) -> None:
+    checks.forecast_is_what_happens(checks.forecast_settles(scenario), checks.settles(scenario), scenario)

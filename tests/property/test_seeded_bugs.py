@@ -14,7 +14,8 @@ from tests.world.virtual_time import Stalled
 
 from . import checks
 from .bugs import BUGS, Bug
-from .strategies import doomed, edited, faulty, scenarios, stormy
+from .befalling import doomed, edited, faulty, misrouted, squeezed, stormy
+from .strategies import scenarios
 
 BOUND: Final = 400
 """Worlds in which a mistake must have shown."""
@@ -22,7 +23,8 @@ WORLDS: Final[dict[str, Callable[[], st.SearchStrategy[Scenario]]]] = {
     "calm": lambda: scenarios(least=2),
     "tight": lambda: scenarios(least=2, tight=True),
     "fresh": lambda: scenarios(least=2, fresh=True),
-    "crowded": lambda: scenarios(least=3, tight=True, fresh=True),
+    "crowded": lambda: scenarios(least=3, fresh=True).flatmap(squeezed),
+    "misrouted": lambda: scenarios(least=2, fresh=True).flatmap(misrouted),
     "stormy": lambda: st.one_of(scenarios().flatmap(edited), stormy(), scenarios().flatmap(faulty).flatmap(edited)),
     "doomed": lambda: scenarios(least=2).flatmap(doomed),
 }

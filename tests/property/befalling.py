@@ -1,0 +1,106 @@
+"""What else may befall a drawn world: requests that go wrong, events, edits, models that cannot serve, tight corners."""
+
+from dataclasses import replace
+from math import inf
+
+from hypothesis import strategies as st
+
+from reconciler.model.host import Memory
+from reconciler.model.routes import Route, Upstream
+from tests.world.drive import Edit, Scenario
+from tests.world.script import BACK, Does, Event, Fault
+from tests.world.truth import Gateway, bindings
+from tests.world.virtual_time import EPOCH
+
+from .documents import EXPERIMENTAL, TEAM
+from .strategies import GIB, SECONDS, STRANGERS, scenarios, targets_of
+
+
+@st.composite
+def faulty(draw: st.DrawFn, scenario: Scenario, most: int = 4) -> Scenario:
+    """The same world, with requests that go wrong."""
+    faults = draw(st.lists(st.sampled_from([None, *Fault]), min_size=1, max_size=most))
+    return replace(scenario, script=replace(scenario.script, faults=tuple(faults)))
+
+
+@st.composite
+def stormy(draw: st.DrawFn) -> Scenario:
+    """A world in which everything happens at once: events, requests that go wrong, and a person who edits."""
+    return draw(scenarios().flatmap(troubled).flatmap(faulty).flatmap(edited))
+
+
+@st.composite
+def troubled(draw: st.DrawFn, scenario: Scenario) -> Scenario:
+    """The same world, with events nobody asked for; those that can end do end."""
+    events = []
+    labels = [*scenario.desired.state.models, *STRANGERS]
+    for _ in range(draw(st.integers(1, 4))):
+        event = Event(
+            after=draw(st.sampled_from([0.125, 0.5, 1.0, 3.0, 12.0, 40.0])),
+            does=draw(st.sampled_from([Does.DIE, Does.WEDGE, *BACK])),
+            label=draw(st.sampled_from(labels)),
+            port=draw(st.sampled_from([*TEAM, EXPERIMENTAL[0]])),
+            gateway=draw(st.sampled_from(["front", "litellm"])),
+        )
+        events.append(event)
+        if event.does in BACK:
+            events.append(replace(event, after=event.after + draw(SECONDS), does=BACK[event.does]))
+    return replace(scenario, script=replace(scenario.script, events=tuple(events)))
+
+
+@st.composite
+def edited(draw: st.DrawFn, scenario: Scenario) -> Scenario:
+    """The same world, while a person takes models out of the desired state and puts them back."""
+    state = scenario.desired.state
+    kept = {label: spec for label, spec in state.models.items() if draw(st.booleans())}
+    less = replace(scenario.desired, state=replace(state, models=kept), revision="worktree:1")
+    first = draw(SECONDS)
+    edits = (Edit(after=first, desired=less), Edit(after=first + draw(SECONDS), desired=scenario.desired))
+    return replace(scenario, edits=edits[: draw(st.sampled_from([2, 1]))])
+
+
+@st.composite
+def doomed(draw: st.DrawFn, scenario: Scenario) -> Scenario:
+    """The same world, in which some models crash after every start or never answer."""
+    labels = [*scenario.desired.state.models, *STRANGERS]
+    duds = {label: draw(st.sampled_from([inf, 0.5, 30.0])) for label in labels if draw(st.booleans())}
+    records = {
+        label: replace(r, server=replace(r.server, ready_at=inf))
+        if label in duds and r.server is not None and r.server.ready_at >= EPOCH
+        else r
+        for label, r in scenario.truth.records.items()
+    }
+    script = replace(scenario.script, duds=duds)
+    return replace(scenario, script=script, truth=replace(scenario.truth, records=records))
+
+
+@st.composite
+def squeezed(draw: st.DrawFn, scenario: Scenario) -> Scenario:
+    """The same world with memory for what runs and for hardly more than one newcomer."""
+    live = {label: r.process.memory for label, r in scenario.truth.records.items() if r.live(EPOCH)}
+    targets = targets_of(scenario.desired, scenario.host_file, scenario.truth)
+    needs = [t.need.total for label, t in targets.items() if t.need is not None and label not in live]
+    budget = sum(live.values()) + max(needs, default=0) + draw(st.sampled_from([1, 8, 0])) * GIB // 8
+    return replace(scenario, host_file=replace(scenario.host_file, memory=Memory(budget=f"{budget}B"), max_launches=8))
+
+
+@st.composite
+def misrouted(draw: st.DrawFn, scenario: Scenario) -> Scenario:
+    """The same world, in which gateways send a stranger's requests to ports that are declared for others."""
+    live = {r.process.port for r in scenario.truth.records.values() if r.live(EPOCH)}
+    declared = {spec.port for spec in scenario.desired.state.models.values()} - live
+    free = sorted(port for port in declared if isinstance(port, int)) or list(TEAM)
+    gateways = {
+        kind: _misled(gateway, draw(st.sampled_from(free)), draw(st.sampled_from([10.0, 0.0])))
+        for kind, gateway in scenario.truth.gateways.items()
+    }
+    return replace(scenario, truth=replace(scenario.truth, gateways=gateways))
+
+
+def _misled(gateway: Gateway, port: int, drain: float) -> Gateway:
+    kept = [r for r in gateway.routes or () if r.label != STRANGERS[0]]
+    if port in {binding.port for binding in bindings(tuple(kept))}:
+        return gateway
+    upstream = Upstream(host="127.0.0.1", port=port, served_name="default_model")
+    route = Route(label=STRANGERS[0], upstream=upstream, request_params={})
+    return replace(gateway, routes=(*kept, route), drain=drain)
