@@ -19,7 +19,11 @@ def write_state(path: Path, models: int) -> None:
             f"    port: {FIRST_PORT + number}",
         ]
         if models <= 1_000:
-            lines += ["    context_length: 32768", f"    aliases: [fast-{number:05d}]", "    options: {max_tokens: 4096}"]
+            lines += [
+                "    context_length: 32768",
+                f"    aliases: [fast-{number:05d}]",
+                "    options: {max_tokens: 4096}",
+            ]
     path.write_text("\n".join(lines) + "\n")
 
 

@@ -1,7 +1,7 @@
 """The composition root: the one module that knows every room."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
@@ -106,7 +106,7 @@ class LocalHost:
         from reconciler.adapters.state_dir import StateDir
 
         self._backends = backends
-        self._listeners = LocalListeners(known=lambda: self._processes.pids())
+        self._listeners = LocalListeners(known=self._pids)
         clock, state = SystemClock(), StateDir()
         self.root = state.root
         self.asks = False
@@ -128,6 +128,10 @@ class LocalHost:
         from reconciler.adapters.prober import CompletionProber
 
         return CompletionProber(self._backends, lambda port: self._listeners.look((port,))[port], SystemClock().now)
+
+    def _pids(self) -> Iterable[int]:
+        """Our own processes, so that the owner of a port is found without a search."""
+        return self._processes.pids()
 
     def _judged(self, process: ServerProcess) -> ServerProcess:
         """With what asking has shown. A command that looks once asks nobody, and so calls nobody late."""

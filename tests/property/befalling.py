@@ -1,4 +1,4 @@
-"""What else may befall a drawn world: requests that go wrong, events, edits, models that cannot serve, tight corners."""
+"""What else may befall a drawn world: failing requests, events, edits, models that cannot serve, tight corners."""
 
 from dataclasses import replace
 from math import inf

@@ -12,8 +12,8 @@ from reconciler.model.host import HostFile
 from reconciler.model.ledger import Ledger
 from reconciler.model.observed import (
     Absent,
-    HostFacts,
     Health,
+    HostFacts,
     Listener,
     Observation,
     ObservedState,
@@ -55,7 +55,7 @@ def seen_as(facts: Facts, before: Standing, after: Standing) -> Facts:
     return replace(facts, observed=replace(facts.observed, servers=servers))
 
 
-# ---------------------------------------------------------------------------------------------------------------- memory
+# ------------------------------------------------------------------------------------------------------------- memory
 
 
 @bug("tight")
@@ -109,7 +109,7 @@ def more_start_than_may(patch: Patch) -> None:
     wrap(patch, plan, "look", lambda original, *rest: replace(original(*rest), launch_slots=64))
 
 
-# ------------------------------------------------------------------------------------------------------ whose process is it
+# ------------------------------------------------------------------------------------------------ whose process is it
 
 
 @bug()
@@ -142,7 +142,7 @@ def strangers_are_stopped_with_prune_off(patch: Patch) -> None:
     wrap(patch, arrange, "_goes", goes)
 
 
-# ----------------------------------------------------------------------------------------------------------------- ports
+# -------------------------------------------------------------------------------------------------------------- ports
 
 
 def _listener(patch: Patch, kind: type[Unknown] | type[Present[Any]]) -> None:
@@ -186,7 +186,7 @@ def a_port_is_used_while_others_are_sent_there(patch: Patch) -> None:
     patch.setattr(arrange, "_misled", lambda *arguments: None)
 
 
-# ------------------------------------------------------------------------------------------------------------ replacement
+# -------------------------------------------------------------------------------------------------------- replacement
 
 
 @bug()
@@ -238,7 +238,7 @@ def a_suspension_is_ignored(patch: Patch) -> None:
     patch.setattr(diff, "suspended", lambda facts, label: False)
 
 
-# --------------------------------------------------------------------------------------------------------------- gateways
+# ----------------------------------------------------------------------------------------------------------- gateways
 
 
 @bug()
@@ -274,8 +274,10 @@ def draining_is_ignored(patch: Patch) -> None:
 
 @bug("stormy")
 def a_publish_under_way_is_ignored(patch: Patch) -> None:
-    idle = lambda view: replace(view, facts=replace(view.facts, in_flight=()))  # noqa: E731
-    wrap(patch, stop, "_reachable", lambda original, view, live: original(idle(view), live))
+    def reachable(original: Callable[..., Any], view: View, live: Any) -> Any:
+        return original(replace(view, facts=replace(view.facts, in_flight=())), live)
+
+    wrap(patch, stop, "_reachable", reachable)
 
 
 @bug("stormy")
@@ -301,7 +303,7 @@ def exposure_follows_health(patch: Patch) -> None:
     wrap(patch, routes, "exposure", exposure)
 
 
-# ------------------------------------------------------------------------------------------------------------------ words
+# -------------------------------------------------------------------------------------------------------------- words
 
 
 def _silent_about(patch: Patch, reference: str) -> None:

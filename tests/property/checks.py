@@ -1,5 +1,6 @@
 """What must hold of a scenario, one function for each property; the property tests and the seeded bugs share them."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from hashlib import sha256
@@ -76,7 +77,7 @@ def forecast_fits_in_memory(predicted: Forecast, scenario: Scenario) -> None:
     """No tick of a forecast needs more than the budget, unless it began with more."""
     limit = rules.budget(scenario.world())
     used = [memory_used(step.facts) for step in predicted.steps]
-    for before, after in zip(used, used[1:], strict=False):
+    for before, after in itertools.pairwise(used):
         assert after <= before or (limit is not None and after <= limit), f"{before} -> {after} of {limit}"
 
 
@@ -169,7 +170,7 @@ def leases_are_kept(run: Run, scenario: Scenario) -> None:
             assert change.target.port == record.process.port, f"{change.label} lost port {record.process.port}"
 
 
-# --------------------------------------------------------------------------------------------------- the same, said again
+# ------------------------------------------------------------------------------------------------- the same, said again
 
 
 def permuted(desired: Desired) -> Desired:
@@ -218,7 +219,7 @@ def gateway_fields_touch_no_server(run: Run) -> None:
     assert matching.isdisjoint(action.subject for action in plan.actions)
 
 
-# ------------------------------------------------------------------------------------------------- unknown is not absent
+# ---------------------------------------------------------------------------------------------- unknown is not absent
 
 
 def destroyed(plan: Plan) -> set[tuple[str, ...]]:
@@ -290,7 +291,7 @@ def unknown_port_is_not_free(scenario: Scenario) -> None:
         assert ports.isdisjoint(free)
 
 
-# ---------------------------------------------------------------------------------------------------------------- gateways
+# ----------------------------------------------------------------------------------------------------------- gateways
 
 
 def exposed(scenario: Scenario) -> bool:

@@ -7,7 +7,7 @@ from typing import Final
 
 from hypothesis import strategies as st
 
-from reconciler.model.desired import Desired, ModelSpec, launch_reference
+from reconciler.model.desired import Desired, ModelSpec
 from reconciler.model.host import HostFile
 from reconciler.model.ledger import EMPTY, Attempt, Ledger, Suspension
 from reconciler.model.observed import (
@@ -26,8 +26,8 @@ from reconciler.model.view import Facts
 from reconciler.planning.resolve import Resolver
 from reconciler.planning.spec import spec_hash
 from reconciler.plugins import installed_backends
-from tests.world.drive import Edit, Scenario, facts
-from tests.world.script import BACK, Does, Event, Fault, Script
+from tests.world.drive import Scenario, facts
+from tests.world.script import Script
 from tests.world.truth import Binding, Gateway, Record, Server, Truth, bindings
 from tests.world.virtual_time import EPOCH
 
@@ -268,13 +268,14 @@ def scenarios(draw: st.DrawFn, least: int = 0, most: int = 6, tight: bool = Fals
     taken = {r.process.port for r in found.values() if r.live(EPOCH)}
     spare = [port for port in (*TEAM, *EXPERIMENTAL) if port not in taken]
     strangers = [port for port in spare if draw(often(False, 6))]
+    memories: list[Observation[int]] = [*[Present(value=2**40)] * 6, Present(value=12 * GIB), Unknown(reason="?")]
     truth = replace(
         truth,
         records=found,
         foreign={p: Listener(port=p, pid=draw(st.sampled_from([4711, None])), command=None) for p in strangers},
         unseen={port for port in spare if draw(often(False, 16))},
         gateways=draw(gateway_files(desired, found)),
-        memory_total=draw(st.sampled_from([Present(value=2**40)] * 6 + [Present(value=12 * GIB), Unknown(reason="?")])),
+        memory_total=draw(st.sampled_from(memories)),
         blind="permission denied" if draw(often(False, 25)) else "",
         ledger=draw(ledgers(targets, found)),
     )

@@ -6,8 +6,8 @@ from hypothesis import given
 from tests.world.drive import Scenario, apply
 
 from . import checks
-from .profile import worlds
 from .befalling import doomed, edited, faulty, stormy, troubled
+from .profile import worlds
 from .strategies import scenarios
 
 

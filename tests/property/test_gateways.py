@@ -160,4 +160,3 @@ def test_a_port_moves_only_where_it_is_acknowledged(acknowledged: bool, duration
         assert run.world.requests == []
         assert [b.reference for b in run.plan.blocked] == ["port-moved-without-acknowledgement"]
         assert ports == {8100}
-

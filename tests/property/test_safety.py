@@ -13,8 +13,8 @@ from tests.world.drive import Run, Scenario, apply
 from tests.world.truth import Truth
 
 from . import checks
-from .profile import worlds
 from .befalling import misrouted, squeezed, stormy
+from .profile import worlds
 from .strategies import scenarios
 
 

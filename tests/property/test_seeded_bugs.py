@@ -13,8 +13,8 @@ from tests.world.drive import Scenario
 from tests.world.virtual_time import Stalled
 
 from . import checks
-from .bugs import BUGS, Bug
 from .befalling import doomed, edited, faulty, misrouted, squeezed, stormy
+from .bugs import BUGS, Bug
 from .strategies import scenarios
 
 BOUND: Final = 400

@@ -47,7 +47,7 @@ def is_mapping(hint: Any) -> bool:
     return isinstance(get_origin(hint), type) and issubclass(get_origin(hint), Mapping)
 
 
-# ------------------------------------------------------------------------------------------------------ valid values
+# ------------------------------------------------------------------------------------------------------- valid values
 
 
 def values(hint: Any) -> st.SearchStrategy[Any]:
@@ -92,7 +92,7 @@ def _constrained(base: Any, *constraints: Any) -> st.SearchStrategy[Any]:
     return st.lists(values(get_args(base)[0]), min_size=least, max_size=least + 2)
 
 
-# ------------------------------------------------------------------------------------------------------- the judge
+# ---------------------------------------------------------------------------------------------------------- the judge
 
 
 def fits(hint: Any, value: Any) -> bool:
@@ -133,7 +133,7 @@ def _holds(constraint: Any, value: Any) -> bool:
             raise AssertionError(f"a constraint that nobody checks: {constraint!r}")
 
 
-# ---------------------------------------------------------------------------------------------------------- places
+# ------------------------------------------------------------------------------------------------------------- places
 
 
 def places(hint: Any, value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
@@ -168,7 +168,7 @@ def at(document: Any, path: Path) -> Any:
     return at(document[path[0]], path[1:]) if path else document
 
 
-# --------------------------------------------------------------------------------------------------------- desired
+# ------------------------------------------------------------------------------------------------------------ desired
 
 
 def mended(document: dict[str, Any]) -> dict[str, Any]:
@@ -242,7 +242,7 @@ def _mended_host(document: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-# ------------------------------------------------------------------------------------------------------------ text
+# --------------------------------------------------------------------------------------------------------------- text
 
 SAFE: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_")
 

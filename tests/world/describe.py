@@ -39,11 +39,13 @@ def _lines(scenario: "Scenario") -> Iterator[str]:
         ways = sorted((b.label, b.port) for b in bindings(gateway.routes or ()))
         names = None if gateway.routes is None else [r.label for r in gateway.routes]
         draining = {(b.label, b.port): until for b, until in gateway.draining.items()}
-        yield f"file {kind}: {names} {ways} draining={draining} drain={gateway.drain:g} tells={gateway.tells} {gateway.unreadable}"
+        yield f"file {kind}: {names} {ways} draining={draining} drain={gateway.drain:g} tells={gateway.tells}"
+        yield f"  {gateway.unreadable=}"
     ledger = truth.ledger
     yield f"ledger: proved={set(ledger.proved)} launched={set(ledger.launched)} leases={dict(ledger.leases)}"
     for label, attempt in ledger.attempts.items():
-        yield f"  attempt {label}: {attempt.spec_hash} x{attempt.count} retry_at={attempt.retry_at:g} {attempt.permanent=}"
+        due = f"retry_at={attempt.retry_at:g} {attempt.permanent=}"
+        yield f"  attempt {label}: {attempt.spec_hash} x{attempt.count} {due}"
     for label, suspension in ledger.suspensions.items():
         yield f"  suspended {label} until {suspension.until}"
     yield f"durations={script.durations} starts={script.starts} jitters={script.jitters} hints={script.hints}"
@@ -53,7 +55,7 @@ def _lines(scenario: "Scenario") -> Iterator[str]:
         yield f"event after {event.after:g} s: {event.does.name} {event.label} {event.port} {event.gateway}"
 
 
-_USUAL = (None, "auto", "always", 0, (), {})
+_USUAL: tuple[object, ...] = (None, "auto", "always", 0, (), {})
 
 
 def _artifact(observation: Observation[Artifact] | None) -> str:

@@ -1,7 +1,7 @@
 """Runs of the engine on a world: to the end, or cut off anywhere and begun again."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from reconciler.engine.loop import Ending, Engine
@@ -42,7 +42,7 @@ class Scenario:
     desired: Desired
     host_file: HostFile
     truth: Truth
-    script: Script = Script()
+    script: Script = field(default_factory=Script)
     edits: tuple[Edit, ...] = ()
 
     def __repr__(self) -> str:
@@ -159,7 +159,8 @@ Outcome = tuple[Mapping[str, tuple[object, ...]], Mapping[str, object]]
 def outcome(observed: ObservedState, *, dead: bool = True) -> Outcome:
     """What is left in the end, without what no plan decides: pids, times, and drains that nobody waits for.
 
-    `dead` records are a matter of luck where a request was interrupted. A server that is to go and cannot be stopped may still be starting when everything else has settled.
+    `dead` records are a matter of luck where a request was interrupted. A server that is to go and cannot be stopped
+    may still be starting when everything else has settled.
     """
     servers = {
         label: (s.port, s.standing, s.health is Health.ZOMBIE, s.spec_hash, s.artifact, s.served_name, s.memory)

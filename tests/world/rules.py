@@ -31,7 +31,7 @@ def budget(world: "World") -> int | None:
     return max(0, total.value - size(memory.reserve)) if isinstance(total, Present) else None
 
 
-# ---------------------------------------------------------------------------------------------------------------- launch
+# ------------------------------------------------------------------------------------------------------------- launch
 
 
 def before_launch(world: "World", order: LaunchOrder) -> None:
@@ -101,7 +101,7 @@ def at_spawn(world: "World", order: LaunchOrder, unseen: frozenset[str]) -> None
         world.require(not wrong, "wrong-model", f"{kind} still sends {wrong} to port {order.port} of {order.label}")
 
 
-# ------------------------------------------------------------------------------------------------------------------ stop
+# --------------------------------------------------------------------------------------------------------------- stop
 
 
 def before_stop(world: "World", process: ServerProcess) -> None:
@@ -124,7 +124,7 @@ def at_kill(world: "World", process: ServerProcess) -> None:
         world.require(not ways, "stop-while-routed", f"{kind} may send {ways} to {process.label} on {process.port}")
 
 
-# ------------------------------------------------------------------------------------------------------- adopt and forget
+# --------------------------------------------------------------------------------------------------- adopt and forget
 
 
 def before_adopt(world: "World", process: ServerProcess) -> None:
@@ -141,7 +141,7 @@ def before_forget(world: "World", process: ServerProcess) -> None:
     world.require(standing is Standing.GONE, "forgot-the-living", f"the process of {process.label} is {standing}")
 
 
-# --------------------------------------------------------------------------------------------------------------- publish
+# ------------------------------------------------------------------------------------------------------------ publish
 
 
 def before_publish(world: "World", kind: str, routes: tuple[Route, ...]) -> None:

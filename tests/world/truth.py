@@ -169,7 +169,7 @@ class Truth:
     """Ports of which the machine does not say whether they are free."""
     artifacts: dict[str, Observation[Artifact]] = field(default_factory=dict)
     gateways: dict[str, Gateway] = field(default_factory=dict)
-    memory_total: Observation[int] = Present(value=2**40)
+    memory_total: Observation[int] = field(default_factory=lambda: Present(value=2**40))
     platform: str = "darwin"
     blind: str = ""
     """Why run records cannot be listed."""

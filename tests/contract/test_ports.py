@@ -1,0 +1,106 @@
+"""What every machine promises through its ports, the in-memory one and the real one."""
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reconciler.model.ledger import EMPTY, Attempt, Ledger, Suspension
+from reconciler.model.observed import Absent, GatewayState, Present
+from reconciler.model.routes import Route, Upstream
+
+from .hosts import DRAIN, Ports, in_memory, on_disk
+
+FULL = Ledger(
+    attempts={"fast": Attempt(spec_hash="a" * 12, cause="crashed", count=2, first=1.0, last=2.5, retry_at=3.25)},
+    suspensions={"deep": Suspension(since=1.0, reason="a person said stop", until=None)},
+    proved=frozenset({"fast", "deep"}),
+    proofs={"fast": "4711:5:1.0:abc"},
+    launched=frozenset({"fast"}),
+    leases={"fast": 8120},
+    reserved=frozenset({"deep"}),
+)
+
+
+@pytest.fixture(params=[in_memory, on_disk], ids=["world", "machine"])
+def ports(request: pytest.FixtureRequest, tmp_path: Path) -> Ports:
+    make: Callable[[Path], Ports] = request.param
+    return make(tmp_path)
+
+
+def route(label: str, port: int | None) -> Route:
+    """A route of one label; None: without upstream."""
+    upstream = Upstream(host="127.0.0.1", port=port, served_name="default_model") if port is not None else None
+    return Route(label=label, aliases=(f"{label}-alias",), upstream=upstream, request_params={})
+
+
+def seen(ports: Ports) -> GatewayState:
+    """What is known of the one gateway."""
+    state = ports.gateways.look()["litellm"]
+    assert isinstance(state, Present)
+    return state.value
+
+
+def test_an_empty_ledger_is_found_where_none_was_saved(ports: Ports) -> None:
+    assert ports.state.ledger() == EMPTY
+
+
+def test_a_saved_ledger_is_found_by_the_next_run(ports: Ports) -> None:
+    ports.state.save(FULL)
+    assert ports.state.ledger() == FULL
+    assert ports.reopened().ledger() == FULL
+
+
+def test_a_gateway_without_a_file_is_absent(ports: Ports) -> None:
+    assert ports.gateways.look() == {"litellm": Absent()}
+
+
+def test_published_routes_are_read_back(ports: Ports) -> None:
+    routes = (route("deep", 8101), route("fast", 8100))
+    ports.do(ports.gateways.publish("litellm", routes))
+    assert seen(ports).routes == routes
+    assert seen(ports).may_dispatch == {8100, 8101}
+    assert seen(ports).drained_at is None
+
+
+def test_a_withdrawn_route_is_used_until_it_is_drained(ports: Ports) -> None:
+    ports.do(ports.gateways.publish("litellm", (route("deep", 8101), route("fast", 8100))))
+    ports.do(ports.gateways.publish("litellm", (route("deep", 8101),)))
+    withdrawn = ports.time.now
+    assert seen(ports).may_dispatch == {8100, 8101}
+    assert seen(ports).drained_at == withdrawn + DRAIN
+    ports.time.now = withdrawn + DRAIN / 2
+    assert seen(ports).may_dispatch == {8100, 8101}
+    ports.time.now = withdrawn + DRAIN
+    assert seen(ports).may_dispatch == {8101}
+    assert seen(ports).drained_at is None
+
+
+def test_a_route_that_comes_back_is_not_draining(ports: Ports) -> None:
+    both, one = (route("deep", 8101), route("fast", 8100)), (route("deep", 8101),)
+    for routes in (both, one, both):
+        ports.do(ports.gateways.publish("litellm", routes))
+    ports.time.now += DRAIN
+    assert seen(ports).may_dispatch == {8100, 8101}
+    assert seen(ports).drained_at is None
+
+
+def test_everything_withdrawn_leaves_an_empty_file(ports: Ports) -> None:
+    ports.do(ports.gateways.publish("litellm", (route("fast", 8100),)))
+    ports.do(ports.gateways.publish("litellm", ()))
+    ports.time.now += DRAIN
+    assert seen(ports) == GatewayState()
+
+
+def test_a_port_that_nobody_uses_is_absent(ports: Ports) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+    assert ports.listeners.look((port,)) == {port: Absent()}
+
+
+def test_every_asked_reference_gets_an_answer(ports: Ports) -> None:
+    references = ("org/nowhere@main", "/nowhere/at/all")
+    found = ports.artifacts.look(references)
+    assert found == dict.fromkeys(references, Absent())
