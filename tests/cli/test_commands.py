@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 import reconciler
 from reconciler.desired.schema import SCHEMAS
 from reconciler.model.problem import PRECEDENCE, ExitCode, worst
+from reconciler.surface.cli.main import COMMANDS
 from tests.cli.home import Home, run, state
 from tests.programs.tiny_cache import TinyCache, model_files
 
@@ -152,9 +153,10 @@ def test_a_wrong_command_line_is_64_and_never_2(home: Home, argv: list[str], sai
     assert said in (result.out if "json" in argv else result.err)
 
 
+@pytest.mark.req("S1-03", "S1-18")
 def test_every_command_is_in_the_help(home: Home) -> None:
     out = home.run("--help").out
-    for command in ("validate", "plan", "schema", "completion"):
+    for command in COMMANDS:
         assert f"\n  {command} " in out
         assert home.run(command, "--help").code == ExitCode.OK
     assert home.run("--version").out == f"reconciler, version {reconciler.__version__}\n"

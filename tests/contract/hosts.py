@@ -12,9 +12,10 @@ from reconciler.adapters.hf_cache import LocalArtifacts
 from reconciler.adapters.listeners import LocalListeners
 from reconciler.adapters.state_dir import StateDir
 from reconciler.model.host import GatewayFiles, HostFile, LiteLlmFiles
+from reconciler.model.observed import ServerProcess, Standing
 from reconciler.ports.host import Artifacts, Gateways, Listeners, StateStore
 from tests.world.script import Script
-from tests.world.truth import Gateway, Truth
+from tests.world.truth import Gateway, Record, Server, Truth
 from tests.world.virtual_time import EPOCH, VirtualTime, run
 from tests.world.world import World
 
@@ -35,9 +36,16 @@ class Ports:
     do: Callable[[Coroutine[Any, Any, None]], None]
 
 
+def serving(label: str, port: int) -> Record:
+    """A server of ours that was proved."""
+    process = ServerProcess(label=label, port=port, standing=Standing.OURS, served_name="default_model", fields={})
+    return Record(process=process, server=Server(pid=port, since=EPOCH, ready_at=EPOCH))
+
+
 def in_memory(folder: Path) -> Ports:
-    """The world, with a gateway that has no file yet."""
-    truth = Truth(gateways={"litellm": Gateway(drain=DRAIN)})
+    """The world, with a gateway that has no file yet; it lets nobody route to a server that is not there."""
+    servers = {label: serving(label, port) for label, port in (("fast", 8100), ("deep", 8101))}
+    truth = Truth(records=servers, gateways={"litellm": Gateway(drain=DRAIN)})
     world = World(truth, HostFile(), Script(durations=(0.0,)))
     host = world.host()
     return Ports(

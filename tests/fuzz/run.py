@@ -70,7 +70,8 @@ def run(count: int, first: int = 0) -> Outcome:
             result = "accepted"
         except InvalidDocument as refused:
             problems, result = refused.problems, "refused"
-            if refused.code is not ExitCode.INVALID or not any(p.severity == "error" for p in problems):
+            coded = refused.code in (ExitCode.INVALID, ExitCode.ENVIRONMENT)
+            if not coded or not any(p.severity == "error" for p in problems):
                 outcome.failures.append(f"seed {seed}: refused without an error")
         except Exception:
             outcome.failures.append(f"seed {seed}: {traceback.format_exc()}")

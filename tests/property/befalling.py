@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from reconciler.model.host import Memory
 from reconciler.model.routes import Route, Upstream
-from tests.world.drive import Edit, Scenario
+from tests.world.drive import Edit, Scenario, apply
 from tests.world.script import BACK, Does, Event, Fault
 from tests.world.truth import Gateway, bindings
 from tests.world.virtual_time import EPOCH
@@ -72,6 +72,22 @@ def doomed(draw: st.DrawFn, scenario: Scenario) -> Scenario:
     }
     script = replace(scenario.script, duds=duds)
     return replace(scenario, script=script, truth=replace(scenario.truth, records=records))
+
+
+@st.composite
+def hasty(draw: st.DrawFn, scenario: Scenario) -> Scenario:
+    """The same world once it has settled: models are taken out, and put back while that is still being done."""
+    state = scenario.desired.state
+    without = replace(scenario.desired, state=replace(state, models={}), revision="worktree:1")
+    part = draw(st.sampled_from([7.0, 2.5]))
+    # A part of the withdrawal, all of it, or the withdrawal and a part of the stop later.
+    gap = part * draw(st.sampled_from([3.5, 1.5, 0.5, 2.5]))
+    gateways = {kind: replace(g, drain=0.0, draining={}) for kind, g in scenario.truth.gateways.items()}
+    script = replace(scenario.script, durations=(part,), hints=True)
+    calm = replace(scenario, script=script, truth=replace(scenario.truth, gateways=gateways))
+    settled = apply(calm).world.now - EPOCH
+    first = draw(st.sampled_from([settled + 1, 0.125]))
+    return replace(calm, edits=(Edit(after=first, desired=without), Edit(after=first + gap, desired=scenario.desired)))
 
 
 @st.composite

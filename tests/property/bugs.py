@@ -272,7 +272,7 @@ def draining_is_ignored(patch: Patch) -> None:
     wrap(patch, stop, "_reachable", reachable)
 
 
-@bug("stormy")
+@bug("hasty")
 def a_publish_under_way_is_ignored(patch: Patch) -> None:
     def reachable(original: Callable[..., Any], view: View, live: Any) -> Any:
         return original(replace(view, facts=replace(view.facts, in_flight=())), live)
@@ -280,7 +280,7 @@ def a_publish_under_way_is_ignored(patch: Patch) -> None:
     wrap(patch, stop, "_reachable", reachable)
 
 
-@bug("stormy")
+@bug("hasty")
 def a_stop_under_way_is_ignored(patch: Patch) -> None:
     wrap(patch, plan, "arrange", lambda original, facts, *rest: original(replace(facts, in_flight=()), *rest))
 

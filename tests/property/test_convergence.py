@@ -6,7 +6,7 @@ from hypothesis import given
 from tests.world.drive import Scenario, apply
 
 from . import checks
-from .befalling import doomed, edited, faulty, stormy, troubled
+from .befalling import doomed, edited, faulty, hasty, stormy, troubled
 from .profile import worlds
 from .strategies import scenarios
 
@@ -51,6 +51,12 @@ def test_it_settles_after_deaths_strangers_and_blindness(scenario: Scenario) -> 
 @worlds(100)
 @given(scenarios().flatmap(edited))
 def test_it_settles_while_a_person_edits(scenario: Scenario) -> None:
+    checks.everything(scenario)
+
+
+@worlds(100)
+@given(scenarios(least=1).flatmap(hasty))
+def test_it_settles_where_what_is_being_undone_is_wanted_again(scenario: Scenario) -> None:
     checks.everything(scenario)
 
 

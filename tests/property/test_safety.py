@@ -12,7 +12,7 @@ from tests.world import rules
 from tests.world.drive import Run, Scenario, apply
 from tests.world.truth import Truth
 
-from . import checks
+from . import checks, doubt
 from .befalling import misrouted, squeezed, stormy
 from .profile import worlds
 from .strategies import scenarios
@@ -120,13 +120,13 @@ def test_a_port_does_not_move_without_acknowledgement(scenario: Scenario) -> Non
 @worlds(60)
 @given(scenarios())
 def test_an_unanswered_question_destroys_nothing(scenario: Scenario) -> None:
-    checks.unknown_destroys_nothing(scenario)
+    doubt.unknown_destroys_nothing(scenario)
 
 
 @worlds(100)
 @given(scenarios())
 def test_an_unknown_port_is_not_free(scenario: Scenario) -> None:
-    checks.unknown_port_is_not_free(scenario)
+    doubt.unknown_port_is_not_free(scenario)
 
 
 @worlds(120)

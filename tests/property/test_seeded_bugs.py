@@ -13,7 +13,7 @@ from tests.world.drive import Scenario
 from tests.world.virtual_time import Stalled
 
 from . import checks
-from .befalling import doomed, edited, faulty, misrouted, squeezed, stormy
+from .befalling import doomed, edited, faulty, hasty, misrouted, squeezed, stormy
 from .bugs import BUGS, Bug
 from .strategies import scenarios
 
@@ -26,6 +26,7 @@ WORLDS: Final[dict[str, Callable[[], st.SearchStrategy[Scenario]]]] = {
     "crowded": lambda: scenarios(least=3, fresh=True).flatmap(squeezed),
     "misrouted": lambda: scenarios(least=2, fresh=True).flatmap(misrouted),
     "stormy": lambda: st.one_of(scenarios().flatmap(edited), stormy(), scenarios().flatmap(faulty).flatmap(edited)),
+    "hasty": lambda: scenarios(least=1).flatmap(hasty),
     "doomed": lambda: scenarios(least=2).flatmap(doomed),
 }
 

@@ -59,6 +59,7 @@ class Scenario:
     def wanted(self, world: World) -> Callable[[], Desired]:
         """The desired state of the moment."""
         began = world.now
+        world.edits = [began + edit.after for edit in self.edits]
 
         def now() -> Desired:
             due = [edit.desired for edit in self.edits if began + edit.after <= world.now]
@@ -116,7 +117,7 @@ def apply(scenario: Scenario, world: World | None = None, plans: Planner | None 
         ending = await engine.settle(rest + PATIENCE)
         while world.now < rest:
             # Settled while something was still to come: as a daemon would, go on from there.
-            world.time.now = rest
+            world.time.now = min(world.next_moment(world.now) or rest, rest)
             ending = await engine.settle(rest + PATIENCE)
         return ending
 

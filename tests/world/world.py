@@ -76,6 +76,8 @@ class World:
         self._pids = 9000
         self._jitters = cycle(script.jitters)
         self._told = self.time.now
+        self.edits: list[float] = []
+        """When a person changes the desired state."""
 
     @property
     def now(self) -> float:
@@ -120,7 +122,7 @@ class World:
 
     def next_moment(self, after: float) -> float | None:
         """When something happens by itself for the first time after `after`."""
-        moments = [self._began + event.after for event in self._events]
+        moments = [self._began + event.after for event in self._events] + self.edits
         for record in self.truth.records.values():
             moments += record.server.moments() if record.server is not None else ()
         for gateway in self.truth.gateways.values():
