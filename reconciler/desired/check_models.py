@@ -33,6 +33,8 @@ def check_models(document: Document, bundle: Bundle) -> None:
         for field, values in (("options", model.options), ("request_params", model.request_params)):
             if values:
                 _values(document, values, "models", label, field)
+        if model.request_params and document.state.gateways.litellm is not None:
+            _told_to_litellm(document, model.request_params, "models", label, "request_params")
         if bundle.tracked:
             _machine_paths(document, label)
 
@@ -110,6 +112,16 @@ def _values(document: Document, values: Mapping[str, Scalar], *steps: str) -> No
         if "${" in value:
             said = f"{where} has a '${{' that nothing fills in: write the value, placeholders are for paths only"
             document.error("bad-placeholder", said, *steps, name)
+
+
+def _told_to_litellm(document: Document, values: Mapping[str, Scalar], *steps: str) -> None:
+    """What the gateway would refuse when it is written is refused here, where it still harms nobody."""
+    from reconciler.gateways.litellm import refusal  # only some files give request parameters
+
+    for name, value in values.items():
+        if (why := refusal(name, value)) and not why.startswith("looks like a secret"):
+            said = f"{route((*steps, name))} must not be given to LiteLLM, it {why}: remove it"
+            document.error("request-param-refused", said, *steps, name)
 
 
 def _machine_paths(document: Document, label: str) -> None:

@@ -112,6 +112,11 @@ BROKEN: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "a flag for a value": (one_model(options="{x: --trust-remote-code}"), "5:18 looks-like-a-flag", ("flag",)),
     "a flag for a name": (one_model(options="{--trust: 1}"), "5:15 looks-like-a-flag", ("trust",)),
     "a secret": (one_model(request_params="{key: hf_ABCDEFGHIJKLMNOPQRSTUV}"), "5:27 looks-like-a-secret", ("secret",)),
+    "what LiteLLM must not be told": (
+        one_model(request_params="{api_base: x}") + "gateways: {litellm: {mode: direct}}\n",
+        "5:32 request-param-refused",
+        ("requests go",),
+    ),
     "a placeholder elsewhere": (one_model(options="{x: '${env.X}'}"), "5:18 bad-placeholder", ("paths",)),
 }
 
