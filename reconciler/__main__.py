@@ -1,5 +1,6 @@
 """Entry of the console script and of `python -m reconciler`."""
 
+import gc
 import sys
 
 from reconciler.surface.cli.main import run
@@ -15,6 +16,9 @@ def _compose(settings: Settings) -> Composition:
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    # A short run frees nothing: collecting garbage half-way costs a third of a plan of 10,000 models, and a few
+    # milliseconds of every start. What runs on switches it on again.
+    gc.disable()
     sys.exit(run(_compose))
 
 

@@ -1,6 +1,7 @@
 """Bringing the machine to a settled state from the command line, with a line for everything that happens."""
 
 import asyncio
+import gc
 import signal
 
 import click
@@ -23,6 +24,7 @@ def settle(composition: Composition, desired: Desired, timeout: float) -> ExitCo
 
     SIGINT and SIGTERM end the loop and never a server.
     """
+    gc.enable()  # switched off for short commands, which free nothing
     return _conclude(asyncio.run(_settle(composition, desired, timeout)))
 
 

@@ -1,6 +1,5 @@
 """`plan`: look once, forecast, print; nothing is changed."""
 
-import gc
 from pathlib import Path
 
 import click
@@ -38,8 +37,6 @@ def command(
     full: bool,
 ) -> int:
     """Show what would be done, without doing it."""
-    # One short run that frees nothing: collecting garbage half-way costs a third of it with 10,000 models.
-    gc.disable()
     formats = [o for o in outputs if o in FORMATS]
     files = [_file(o) for o in outputs if o not in FORMATS]
     if len(formats) > 1 or len(files) > 1:
