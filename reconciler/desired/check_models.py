@@ -105,7 +105,7 @@ def _values(document: Document, values: Mapping[str, Scalar], *steps: str) -> No
         where = route((*steps, name))
         if value.startswith("-"):
             said = f"{where} begins with '-' and could be read as a flag: write the value only"
-            document.error("looks-like-a-flag", said, *steps, name)
+            document.error("value-like-a-flag", said, *steps, name)
         if _SECRET.search(value):
             said = f"{where} looks like a secret, which does not belong in git: remove it and revoke it"
             document.error("looks-like-a-secret", said, *steps, name)

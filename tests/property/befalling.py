@@ -6,6 +6,7 @@ from math import inf
 from hypothesis import strategies as st
 
 from reconciler.model.host import Memory
+from reconciler.model.observed import Unknown
 from reconciler.model.routes import Route, Upstream
 from tests.world.drive import Edit, Scenario, apply
 from tests.world.script import BACK, Does, Event, Fault
@@ -91,13 +92,35 @@ def hasty(draw: st.DrawFn, scenario: Scenario) -> Scenario:
 
 
 @st.composite
-def squeezed(draw: st.DrawFn, scenario: Scenario) -> Scenario:
-    """The same world with memory for what runs and for hardly more than one newcomer."""
+def squeezed(draw: st.DrawFn, scenario: Scenario, newcomers: int = 1) -> Scenario:
+    """The same world with memory for what runs and for hardly more than so many newcomers."""
     live = {label: r.process.memory for label, r in scenario.truth.records.items() if r.live(EPOCH)}
     targets = targets_of(scenario.desired, scenario.host_file, scenario.truth)
     needs = [t.need.total for label, t in targets.items() if t.need is not None and label not in live]
-    budget = sum(live.values()) + max(needs, default=0) + draw(st.sampled_from([1, 8, 0])) * GIB // 8
+    budget = sum(live.values()) + newcomers * max(needs, default=0) + draw(st.sampled_from([1, 8, 0])) * GIB // 8
     return replace(scenario, host_file=replace(scenario.host_file, memory=Memory(budget=f"{budget}B"), max_launches=8))
+
+
+def unmeasured(scenario: Scenario) -> Scenario:
+    """The same world, in which nobody can say how much memory there is."""
+    truth = replace(scenario.truth, memory_total=Unknown(reason="permission denied"))
+    return replace(scenario, host_file=replace(scenario.host_file, memory=Memory()), truth=truth)
+
+
+@st.composite
+def moved(draw: st.DrawFn, scenario: Scenario) -> Scenario:
+    """The same world, in which the declared ports change hands, with acknowledgement or without."""
+    models = scenario.desired.state.models
+    explicit = {label: spec.port for label, spec in models.items() if isinstance(spec.port, int)}
+    dealt = dict(zip(explicit, draw(st.permutations([*explicit.values()])), strict=True))
+    records = scenario.truth.records
+    moving = {}
+    for label, spec in models.items():
+        known = records[label].process.port if label in records else explicit.get(label)
+        acknowledged = known if draw(st.sampled_from([True, True, False])) else None
+        moving[label] = replace(spec, port=dealt[label], moved_from=acknowledged) if label in dealt else spec
+    state = replace(scenario.desired.state, models=moving)
+    return replace(scenario, desired=replace(scenario.desired, state=state))
 
 
 @st.composite

@@ -83,7 +83,7 @@ def everybody_is_admitted(patch: Patch) -> None:
     patch.setattr(arrange, "admit", admit)
 
 
-@bug("tight")
+@bug("squeezed")
 def memory_goes_to_who_asks_first(patch: Patch) -> None:
     """A promise is forgotten as soon as the old server is gone."""
 
@@ -95,7 +95,7 @@ def memory_goes_to_who_asks_first(patch: Patch) -> None:
     wrap(patch, arrange, "admit", forgetful)
 
 
-@bug("fresh")
+@bug("unmeasured")
 def an_unknown_budget_is_no_limit(patch: Patch) -> None:
     def budget(original: Callable[..., Observation[int]], host: HostFile, facts: HostFacts) -> Observation[int]:
         found = original(host, facts)
@@ -171,12 +171,12 @@ def a_lease_is_not_kept(patch: Patch) -> None:
     wrap(patch, ports, "assign", assign)
 
 
-@bug()
+@bug("moved")
 def a_port_moves_without_acknowledgement(patch: Patch) -> None:
     patch.setattr(resolve, "_moved", lambda *arguments: iter(()))
 
 
-@bug()
+@bug("moved")
 def a_server_is_started_beside_the_old_one(patch: Patch) -> None:
     patch.setattr(arrange, "_DOWN", (Verdict.MISSING, Verdict.CRASHED, Verdict.OUTDATED))
 

@@ -59,11 +59,12 @@ def unknown_destroys_nothing(scenario: Scenario) -> None:
     # Memory is left out of it: a server that cannot be replaced leaves room in which another one can be.
     host_file = replace(scenario.host_file, memory=replace(scenario.host_file.memory, budget="4TiB"))
     seen = facts(replace(scenario, host_file=host_file), desired=scenario.desired)
-    decision = planner().decide(seen)
+    decider = planner()
+    decision = decider.decide(seen)
     allowed, known = destroyed(decision.plan), decision.ledger
     served = {label for label, spec in scenario.desired.state.models.items() if spec.port != "none"}
     for what, doubtful in masked(replace(seen, ledger=replace(known, reserved=frozenset()))):
-        doubting = planner().decide(doubtful)
+        doubting = decider.decide(doubtful)
         more = destroyed(doubting.plan) - allowed
         assert not more, f"{what} could not be seen, and for that: {more}"
         after = doubting.ledger

@@ -25,8 +25,7 @@ from reconciler.model.target import Target
 from reconciler.model.view import Facts
 from reconciler.planning.resolve import Resolver
 from reconciler.planning.spec import spec_hash
-from reconciler.plugins import installed_backends
-from tests.world.drive import Scenario, facts
+from tests.world.drive import BACKENDS, Scenario, facts
 from tests.world.script import Script
 from tests.world.truth import Binding, Gateway, Record, Server, Truth, bindings
 from tests.world.virtual_time import EPOCH
@@ -237,7 +236,7 @@ def _routes(draw: st.DrawFn, desired: Desired, found: Mapping[str, Record], upst
 def targets_of(desired: Desired, host_file: HostFile, truth: Truth) -> Mapping[str, Target]:
     """What is declared, made exact as far as a world without servers allows."""
     seen: Facts = facts(Scenario(desired=desired, host_file=host_file, truth=truth))
-    return Resolver(installed_backends()).resolve(seen)
+    return Resolver(BACKENDS).resolve(seen)
 
 
 def _moved(spec: ModelSpec, record: Record | None) -> ModelSpec:

@@ -13,7 +13,7 @@ from tests.world.drive import Run, Scenario, apply
 from tests.world.truth import Truth
 
 from . import checks, doubt
-from .befalling import misrouted, squeezed, stormy
+from .befalling import misrouted, moved, squeezed, stormy
 from .profile import worlds
 from .strategies import scenarios
 
@@ -133,3 +133,13 @@ def test_an_unknown_port_is_not_free(scenario: Scenario) -> None:
 @given(scenarios(least=2, fresh=True).flatmap(misrouted))
 def test_no_port_is_taken_while_a_gateway_sends_others_there(scenario: Scenario) -> None:
     checks.forecast_is_what_happens(checks.forecast_settles(scenario), checks.settles(scenario), scenario)
+
+
+@worlds(120)
+@given(scenarios(least=2).flatmap(moved))
+def test_ports_that_change_hands_mislead_nobody(scenario: Scenario) -> None:
+    predicted, run = checks.forecast_settles(scenario), checks.settles(scenario)
+    checks.forecast_is_what_happens(predicted, run, scenario)
+    checks.unserved_is_explained(run.ending.decision)
+    checks.unacknowledged_ports_stay(run, scenario)
+    checks.old_stays_until_its_successor_can_start(run)

@@ -73,16 +73,20 @@ class Scenario:
         return self.edits[-1].desired if self.edits else self.desired
 
 
+BACKENDS: Final = installed_backends()
+VERBS: Final = installed_verbs()
+
+
 def planner() -> Planner:
-    """The planner with everything that is installed."""
-    return Planner(installed_backends(), installed_verbs())
+    """A new planner with everything that is installed."""
+    return Planner(BACKENDS, VERBS)
 
 
 def facts(scenario: Scenario, world: World | None = None, desired: Desired | None = None) -> Facts:
     """What one look at the world says."""
     world = world if world is not None else scenario.world()
     desired = desired if desired is not None else scenario.last
-    observed = observe(world.host(), desired, world.ledger, installed_backends())
+    observed = observe(world.host(), desired, world.ledger, BACKENDS)
     return Facts(desired=desired, observed=observed, ledger=world.ledger, host=scenario.host_file, now=world.now)
 
 
@@ -174,4 +178,4 @@ def outcome(observed: ObservedState, *, dead: bool = True) -> Outcome:
 
 def look(scenario: Scenario, world: World) -> ObservedState:
     """What can be seen of a world."""
-    return observe(world.host(), scenario.last, world.ledger, installed_backends())
+    return observe(world.host(), scenario.last, world.ledger, BACKENDS)

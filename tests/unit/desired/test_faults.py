@@ -244,8 +244,8 @@ def test_p11_the_port_of_the_front_door_is_taken() -> None:
     [
         ("--trust-remote-code: true", "looks-like-a-flag"),
         ("-x: 1", "looks-like-a-flag"),
-        ("temp: --trust-remote-code", "looks-like-a-flag"),
-        ("temp: '-1'", "looks-like-a-flag"),
+        ("temp: --trust-remote-code", "value-like-a-flag"),
+        ("temp: '-1'", "value-like-a-flag"),
         ("'temp --trust': 1", "bad-name"),
         ("temp=1: 1", "bad-name"),
         ("'': 1", "bad-name"),
