@@ -6,13 +6,15 @@ from io import StringIO
 from typing import Any
 
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from reconciler.gateways.litellm import HEADER, LiteLlm, refusal
 from reconciler.model.names import LABEL, OPTION
 from reconciler.model.routes import Route, Upstream
+
+from .profile import worlds
 
 FRONT = "http://127.0.0.1:1234/v1"
 ODD = ("no", "y", "null", "~", "1", "1e3", "0x1f", "017", "1_000", "8:00", ".inf", "<<", "=", "- a", "a: b", " ", "#")
@@ -74,7 +76,7 @@ def typed(value: object) -> object:
     return type(value).__name__, repr(value)
 
 
-@settings(max_examples=150, deadline=None)
+@worlds(150)
 @given(routes())
 def test_what_is_written_is_read(made: tuple[Route, ...]) -> None:
     writer = LiteLlm(front=FRONT)
@@ -84,7 +86,7 @@ def test_what_is_written_is_read(made: tuple[Route, ...]) -> None:
     assert writer.read(text.replace("\n", "\r\n")) == made
 
 
-@settings(max_examples=100, deadline=None)
+@worlds(100)
 @given(routes())
 def test_the_same_routes_are_the_same_bytes(made: tuple[Route, ...]) -> None:
     text = LiteLlm(front=FRONT).write(made)
@@ -98,7 +100,7 @@ def test_the_same_routes_are_the_same_bytes(made: tuple[Route, ...]) -> None:
     assert text.endswith("\n")
 
 
-@settings(max_examples=60, deadline=None)
+@worlds(60)
 @given(routes())
 def test_every_yaml_reads_the_same(made: tuple[Route, ...]) -> None:
     text = LiteLlm(front=FRONT).write(made)

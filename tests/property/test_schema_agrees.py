@@ -4,7 +4,7 @@ from functools import cache
 from typing import Any, Final
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import TypeAdapter
@@ -17,6 +17,7 @@ from reconciler.model.desired import Desired, DesiredState
 from reconciler.model.host import HostFile
 from reconciler.model.problem import InvalidDocument
 
+from .profile import worlds
 from .written import as_block, as_flow, at, desired_documents, fits, host_files, places, put, spelled_out
 
 _FORM: Final = """
@@ -72,7 +73,7 @@ def problems_of_form(noun: type[Any], text: bytes) -> list[str]:
 
 
 @given(desired_documents())
-@settings(max_examples=120, deadline=None)
+@worlds(120)
 def test_a_valid_desired_state_is_valid_to_all_three(document: dict[str, Any]) -> None:
     text = as_flow(document)
     state = read(text).state
@@ -81,7 +82,7 @@ def test_a_valid_desired_state_is_valid_to_all_three(document: dict[str, Any]) -
 
 
 @given(host_files())
-@settings(max_examples=120, deadline=None)
+@worlds(120)
 def test_a_valid_host_file_is_valid_to_all_three(document: dict[str, Any]) -> None:
     text = as_flow(document)
     host = parse_host(text, "host.yaml")
@@ -90,7 +91,7 @@ def test_a_valid_host_file_is_valid_to_all_three(document: dict[str, Any]) -> No
 
 
 @given(st.data())
-@settings(max_examples=250, deadline=None)
+@worlds(250)
 @pytest.mark.parametrize(("noun", "name"), [(DesiredState, "desired-state.v1.json"), (HostFile, "host.v1.json")])
 def test_what_is_wrong_in_form_is_wrong_to_reader_and_schema(noun: type[Any], name: str, data: st.DataObject) -> None:
     valid = data.draw(DOCUMENTS[noun])
@@ -103,7 +104,7 @@ def test_what_is_wrong_in_form_is_wrong_to_reader_and_schema(noun: type[Any], na
 
 
 @given(st.data())
-@settings(max_examples=120, deadline=None)
+@worlds(120)
 @pytest.mark.parametrize(("noun", "name"), [(DesiredState, "desired-state.v1.json"), (HostFile, "host.v1.json")])
 def test_a_key_too_much_or_too_little(noun: type[Any], name: str, data: st.DataObject) -> None:
     valid = data.draw(DOCUMENTS[noun])
@@ -124,7 +125,7 @@ def test_a_key_too_much_or_too_little(noun: type[Any], name: str, data: st.DataO
 
 
 @given(st.data())
-@settings(max_examples=80, deadline=None)
+@worlds(80)
 def test_order_comments_and_spelled_out_defaults_mean_nothing(data: st.DataObject) -> None:
     document = data.draw(desired_documents())
     state = read(as_flow(document)).state
