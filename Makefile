@@ -9,6 +9,9 @@ PYTHON_IS_RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	  $$python -c '$(PYTHON_IS_RECENT)' 2>/dev/null && { echo $$python; break; }; done)
 
+# `make demo MODEL=smollm2` asks for the other one; a variable of that name in the environment means something else.
+MODEL := tiny
+
 .PHONY: help demo test test-heavy lint bench schemas golden fuzz
 
 help: ## say what the targets do
@@ -28,8 +31,8 @@ $(INSTALLED): pyproject.toml
 	  install || { echo "The installation failed; trying once more." >&2; sleep 5; install; }
 	@touch $@
 
-demo: $(INSTALLED) ## the main job for real: two tiny models served, killed, healed, moved and stopped
-	@$(BIN)/reconciler demo
+demo: $(INSTALLED) ## the main job for real: two tiny models served, killed, healed, moved, stopped; MODEL=smollm2: a real one
+	@$(BIN)/reconciler demo --model "$(MODEL)"
 
 test: lint ## everything but the heavy tests, after lint
 	@$(BIN)/pytest -n 2 -m "not heavy"

@@ -12,8 +12,9 @@ from reconciler.gateways.base import GatewayWriter
 
 
 def collect(room: ModuleType, attribute: str) -> list[Any]:
-    """The exported object of every module of `room` but its `base`, by module name."""
-    names = sorted(info.name for info in pkgutil.iter_modules(room.__path__) if info.name != "base")
+    """The exported object of every module of `room` but its `base`, by module name; packages are no plug-ins."""
+    modules = pkgutil.iter_modules(room.__path__)
+    names = sorted(info.name for info in modules if info.name != "base" and not info.ispkg)
     return [getattr(importlib.import_module(f"{room.__name__}.{name}"), attribute) for name in names]
 
 

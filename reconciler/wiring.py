@@ -1,7 +1,7 @@
 """The composition root: the one module that knows every room."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
@@ -19,6 +19,7 @@ from reconciler.desired.slice import select
 from reconciler.model.bundle import Bundle
 from reconciler.model.desired import Desired
 from reconciler.model.host import HostFile
+from reconciler.model.ledger import ServiceProof
 from reconciler.model.observed import ServerProcess
 from reconciler.model.problem import ExitCode, Problem, ReconcilerError
 from reconciler.planning.plan import Planner
@@ -26,7 +27,9 @@ from reconciler.ports.host import Host
 from reconciler.surface.composition import Settings
 
 if TYPE_CHECKING:
+    from reconciler.adapters.diagnosis import LogDiagnosis
     from reconciler.adapters.prober import CompletionProber
+    from reconciler.adapters.watching import EditWatch
 
 _NAMES: Final = ("desired-state/ensemble.yaml", "ensemble.yaml")
 
@@ -36,6 +39,7 @@ class Wired:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._parsed: tuple[str, tuple[Desired, tuple[Problem, ...]]] | None = None
 
     @cached_property
     def _path(self) -> Path:
@@ -67,26 +71,47 @@ class Wired:
 
         return held(self._machine.root, doing)
 
+    @property
+    def state(self) -> Path:
+        return self._machine.root
+
     def log(self, label: str) -> Path:
         return self._machine.root / "logs" / f"{Path(label).name}.log"
+
+    def tail(self, process: ServerProcess, lines: int) -> tuple[str, ...]:
+        from reconciler.adapters.server_log import tail
+
+        return tail(process.log, process.log_start, lines)
 
     def ask(self) -> None:
         self._machine.asks = True
 
+    def follow(self) -> None:
+        from reconciler.adapters.watching import EditWatch
+
+        self._machine.follow(EditWatch(self._path))
+
     async def close(self) -> None:
         await self._machine.close()
 
+    @cached_property
+    def _source(self) -> WorktreeSource:
+        return WorktreeSource(self._path)
+
     def bundle(self) -> Bundle:
-        return WorktreeSource(self._path).read()
+        return self._source.read()
 
     def desired(self) -> tuple[Desired, tuple[Problem, ...]]:
-        parsed = parse(
-            self.bundle(),
-            roots=self.host_file.roots,
-            environ=os.environ,
-            overrides=self._settings.overrides,
-        )
-        return select(parsed.desired, self.host_file.name), parsed.warnings
+        bundle = self.bundle()
+        if self._parsed is None or self._parsed[0] != bundle.revision:
+            parsed = parse(
+                bundle,
+                roots=self.host_file.roots,
+                environ=os.environ,
+                overrides=self._settings.overrides,
+            )
+            self._parsed = bundle.revision, (select(parsed.desired, self.host_file.name), parsed.warnings)
+        return self._parsed[1]
 
 
 def compose(settings: Settings) -> Wired:
@@ -111,7 +136,13 @@ class LocalHost:
         self.root = state.root
         self.asks = False
         """Whether servers are asked for completions: only where an event loop runs for it."""
-        self._processes = LocalProcesses(state.root, clock, self._listeners, judge=self._judged)
+        self._edits: EditWatch | None = None
+        self.hints: list[Callable[[], Awaitable[None]]] = []
+        """What else tells the loop to look again."""
+        self._processes = LocalProcesses(
+            state.root, clock, self._listeners, judge=self._judged, diagnose=self._diagnosed, retain=self._retain
+        )
+        self.hints.append(self._processes.exited)
         self.ports = Host(
             clock=clock,
             changes=self,
@@ -127,25 +158,46 @@ class LocalHost:
     def _prober(self) -> "CompletionProber":
         from reconciler.adapters.prober import CompletionProber
 
-        return CompletionProber(self._backends, lambda port: self._listeners.look((port,))[port], SystemClock().now)
+        look, now = self._listeners.look, SystemClock().now
+        return CompletionProber(self._backends, self._logs, lambda port: look((port,))[port], now)
 
     def _pids(self) -> Iterable[int]:
         """Our own processes, so that the owner of a port is found without a search."""
         return self._processes.pids()
 
-    def _judged(self, process: ServerProcess) -> ServerProcess:
+    def _judged(self, process: ServerProcess, proof: ServiceProof | None) -> ServerProcess:
         """With what asking has shown. A command that looks once asks nobody, and so calls nobody late."""
-        return self._prober.judged(process) if self.asks else replace(process, asked_since=None)
+        return self._prober.judged(process, proof) if self.asks else replace(process, asked_since=None)
+
+    def _retain(self, labels: Collection[str]) -> None:
+        if self.asks:
+            self._prober.retain(labels)
+
+    @cached_property
+    def _logs(self) -> "LogDiagnosis":
+        from reconciler.adapters.diagnosis import LogDiagnosis
+
+        return LogDiagnosis(self._backends)
+
+    def _diagnosed(self, process: ServerProcess) -> ServerProcess:
+        return self._logs.diagnosed(process)
 
     async def next(self) -> None:
-        """Hints for the loop: new evidence, an exit, or a second has passed."""
-        from reconciler.adapters.changes import next_hint
+        """Return at the first hint: new evidence, an exit, an edit."""
+        from reconciler.adapters.changes import first
 
-        await next_hint(self._prober.changed, self._processes.exited)
+        await first(self._prober.changed, *self.hints)
+
+    def follow(self, edits: "EditWatch") -> None:
+        """From now on an edit is a hint."""
+        self._edits = edits
+        self.hints.append(edits.changed)
 
     async def close(self) -> None:
         """End what is under way in this event loop."""
         await self._prober.close()
+        if self._edits is not None:
+            await self._edits.close()
 
 
 def _find_desired_file() -> Path:

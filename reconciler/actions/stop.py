@@ -28,7 +28,9 @@ class Stop(OnProcess):
         for change in view.changes:
             if change.label not in view.leaving or change.live is None:
                 continue
-            if waiting := _reachable(view, change.live):
+            suspension = view.facts.ledger.suspensions.get(change.label)
+            forced = suspension is not None and suspension.force
+            if not forced and (waiting := _reachable(view, change.live)):
                 yield waiting
             else:
                 yield from cls.of(change)

@@ -1,18 +1,14 @@
-"""Hints that the world has moved: something says so, or some time has passed."""
+"""The first of several hints that the world has moved."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
-
-GLANCE: Final = 1.0
-"""Seconds: a look costs a few milliseconds, and while something is starting a person is waiting."""
 
 
-async def next_hint(*hints: Callable[[], Awaitable[None]]) -> None:
-    """Return at the first hint, or after `GLANCE`."""
+async def first(*hints: Callable[[], Awaitable[None]]) -> None:
+    """Return when the first of them does."""
     tasks = [asyncio.ensure_future(hint()) for hint in hints]
     try:
-        await asyncio.wait(tasks, timeout=GLANCE, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in tasks:
             task.cancel()

@@ -1,10 +1,11 @@
 """The server processes of one state directory: started, proved, ended, taken up again and forgotten."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Final
 
+from reconciler.model.ledger import ServiceProof
 from reconciler.model.observed import Absent, Health, Present, ServerProcess, Standing, Unknown
 from reconciler.model.target import LaunchOrder
 from reconciler.ports.errors import ActionError, ObservationError
@@ -20,20 +21,26 @@ _LOCK_PAUSE: Final = 0.01
 GRACE: Final = 20.0
 """Seconds between TERM and KILL: what launchd gives."""
 _ARGUMENT_SHOWN: Final = 400
+_SIGKILL: Final = 9
+NO_PROOFS: Final[Mapping[str, ServiceProof]] = {}
 _CANNOT_RUN: Final = frozenset({126, 127})
 """What a shell ends with whose program did not start."""
 
 
-def _unasked(process: ServerProcess) -> ServerProcess:
+Judge = Callable[[ServerProcess, ServiceProof | None], ServerProcess]
+Diagnose = Callable[[ServerProcess], ServerProcess]
+
+
+def _unasked(process: ServerProcess, proof: ServiceProof | None) -> ServerProcess:
     return replace(process, asked_since=None)
 
 
 class LocalProcesses:
     """Servers that hold their lock and outlive us; only one that is proved ours is ever signalled.
 
-    `judge` adds to a proved process what asking it has shown; `grace` is the seconds between TERM and KILL. `at` is
-    called at the named points of a launch, a stop and a forget between which a kill may come; tests end their process
-    there.
+    `judge` adds to a proved process what asking it has shown, `diagnose` to a dead one what its log says; `retain`
+    hears which labels have a live process; `grace` is the seconds between TERM and KILL. `at` is called at the named
+    points of a launch, a stop and a forget between which a kill may come; tests end their process there.
     """
 
     def __init__(
@@ -42,7 +49,9 @@ class LocalProcesses:
         clock: Clock,
         listeners: Listeners,
         *,
-        judge: Callable[[ServerProcess], ServerProcess] = _unasked,
+        judge: Judge = _unasked,
+        diagnose: Diagnose = lambda process: process,
+        retain: Callable[[Collection[str]], None] = lambda labels: None,
         grace: float = GRACE,
         at: Callable[[str], None] = lambda point: None,
     ) -> None:
@@ -50,6 +59,8 @@ class LocalProcesses:
         self._clock = clock
         self._listeners = listeners
         self._judge = judge
+        self._diagnose = diagnose
+        self._retain = retain
         self._grace = grace
         self._at = at
         self._known_boot: str | None = None
@@ -65,7 +76,7 @@ class LocalProcesses:
 
     # ------------------------------------------------------------------------------------------------- looking
 
-    def records(self) -> Mapping[str, ServerProcess]:
+    def records(self, proofs: Mapping[str, ServiceProof] = NO_PROOFS) -> Mapping[str, ServerProcess]:
         """label -> its record with a fresh proof; nothing is written. Raises ObservationError.
 
         Of our own children those that have ended are reaped, each by its pid, or they would stay as zombies.
@@ -81,8 +92,10 @@ class LocalProcesses:
         labels = [name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)]
         self._reap()
         live: list[int] = []
-        found = {label: self._server(label, live) for label in labels if label and not label.startswith(".")}
+        named = [label for label in labels if label and not label.startswith(".")]
+        found = {label: self._server(label, proofs.get(label), live) for label in named}
         self._live = tuple(live)
+        self._retain([label for label, server in found.items() if server is not None and server.live])
         return {label: server for label, server in found.items() if server is not None}
 
     def pids(self) -> tuple[int, ...]:
@@ -95,7 +108,7 @@ class LocalProcesses:
 
         await any_exit(self._live)
 
-    def _server(self, label: str, live: list[int]) -> ServerProcess | None:
+    def _server(self, label: str, known: ServiceProof | None, live: list[int]) -> ServerProcess | None:
         """What one record says; None where it was removed since the folder was listed."""
         run = Run(self._root, label)
         try:
@@ -106,24 +119,33 @@ class LocalProcesses:
         except OSError as error:
             return _unseen(label, f"it could not be looked at: {error.strerror or error}")
         live += proof.members
-        detail = self._ending(run, record, proof) if proof.standing is Standing.GONE else proof.reason
-        server = record.server(proof.standing, detail)
+        server = record.server(proof.standing, proof.reason)
         match proof.standing, proof.leader:
+            case Standing.GONE, _:
+                return self._ended(server)
             case Standing.OURS, None:
                 # What is left of it can be stopped and does not serve.
                 return replace(server, health=Health.ZOMBIE)
             case Standing.OURS, _:
-                return self._judge(server)
+                return self._judge(server, known)
             case Standing.ORPHAN, leader if leader is not None:
                 return replace(server, pid=leader.pid)
             case _:
                 return server
 
-    def _ending(self, run: Run, record: Record, proof: Proof) -> str:
-        """How a server ended, as far as that is known, and what it said last."""
-        pid, code = self._codes.get(record.label, (None, 0))
-        parts = (_spoken(code) if pid is not None and pid == record.pid else "", proof.reason, run.last_line(record))
-        return "; ".join(part for part in parts if part)
+    def _ended(self, server: ServerProcess) -> ServerProcess:
+        """A server that is gone, with how it ended as far as that is known, and what it said last."""
+        from .server_log import tail
+
+        pid, code = self._codes.get(server.label, (None, 0))
+        known = pid is not None and pid == server.pid
+        said = tail(server.log, server.log_start, 1)
+        parts = (_spoken(code) if known else "", server.detail, *(f"its log ends with: {line}" for line in said))
+        ended = replace(server, detail="; ".join(part for part in parts if part))
+        if known and code == -_SIGKILL:
+            # Whoever did that, such as the kernel for want of memory, left no word in the log.
+            return replace(ended, cause="killed")
+        return self._diagnose(ended)
 
     def _reap(self) -> None:
         for pid, label in list(self._children.items()):

@@ -88,6 +88,9 @@ class Record:
             host=self.host,
             memory=self.memory,
             detail=detail,
+            command=self.argv,
+            log=self.log,
+            log_start=self.log_start,
         )
 
 
@@ -170,19 +173,6 @@ class Run:
             return int(pid) if written.decode("ascii") == token else None
         except (OSError, ValueError):
             return None
-
-    def last_line(self, record: Record) -> str:
-        """What this launch wrote last into its log, fit for a terminal; empty where it wrote nothing."""
-        try:
-            with open(os.open(self.log_path, _READ), "rb") as file:
-                end = file.seek(0, os.SEEK_END)
-                # A log that was emptied meanwhile is this launch's from its beginning.
-                first = record.log_start if record.log_start <= end else 0
-                file.seek(max(first, end - _TAIL))
-                lines = file.read(_TAIL).decode("utf-8", "replace").splitlines()
-        except OSError:
-            return ""
-        return next((shown(line.strip()) for line in reversed(lines) if line.strip()), "")
 
 
 def open_high(path: str, flags: int) -> int:

@@ -3,12 +3,13 @@
 import os
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from reconciler.model.base import plain
-from reconciler.model.ledger import EMPTY, Attempt, Ledger, Suspension
+from reconciler.model.event import Event, EventKind
+from reconciler.model.ledger import EMPTY, Attempt, Ledger, ServiceProof, Suspension
 from reconciler.model.problem import ExitCode, ReconcilerError
 
 if TYPE_CHECKING:
@@ -16,9 +17,17 @@ if TYPE_CHECKING:
 
 VARIABLE: Final = "RECONCILER_STATE"
 DATABASE: Final = "state.db"
-VERSION: Final = 1
+VERSION: Final = 2
 """`user_version` of the layout that this code writes; 0 is a database whose first write never ended."""
+KEPT_EVENTS: Final = 10_000
 _KEY: Final = "ledger"
+_LEDGER: Final = "CREATE TABLE IF NOT EXISTS ledger (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT"
+_EVENTS: Final = (
+    "CREATE TABLE IF NOT EXISTS events (number INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, "
+    "kind TEXT NOT NULL, subject TEXT NOT NULL, text TEXT NOT NULL, action TEXT NOT NULL, reference TEXT NOT NULL, "
+    "revision TEXT NOT NULL) STRICT"
+)
+_COLUMNS: Final = ("at", "kind", "subject", "text", "action", "reference", "revision")
 _BUSY_SECONDS: Final = 5.0
 _TRIES: Final = 3
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
@@ -54,15 +63,31 @@ class StateDir:
         import sqlite3
 
         try:
-            text = self._read()
-            return EMPTY if text is None else _parse(text)
+            rows = self._read("SELECT value FROM ledger WHERE key = ?", (_KEY,))
+            return _parse(str(rows[0][0])) if rows else EMPTY
         except (sqlite3.DatabaseError, OSError) as error:
             raise self._failed(error) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise self._corrupt(f"its ledger is not what was written ({type(error).__name__})") from error
 
-    def save(self, ledger: Ledger) -> None:
-        """Durable when it returns. Raises ReconcilerError."""
+    def events(self, after: int = 0) -> tuple[Event, ...]:
+        """What happened after the event of this number, oldest first. Raises ReconcilerError."""
+        if not self.database.exists():
+            return ()
+        import sqlite3
+
+        try:
+            rows = self._read(
+                f"SELECT {', '.join(_COLUMNS)}, number FROM events WHERE number > ? ORDER BY number", (after,), since=2
+            )
+            return tuple(_event(row) for row in rows)
+        except (sqlite3.DatabaseError, OSError) as error:
+            raise self._failed(error) from error
+        except ValueError as error:
+            raise self._corrupt(f"an event is not what was written ({error})") from error
+
+    def save(self, ledger: Ledger, events: Sequence[Event] = ()) -> None:
+        """Durable when it returns, both or neither. Raises ReconcilerError."""
         import json
         import sqlite3
 
@@ -71,7 +96,7 @@ class StateDir:
             self._prepare()
             connection = sqlite3.connect(self.database, timeout=_BUSY_SECONDS, isolation_level=None)
             try:
-                self._write(connection, text)
+                self._write(connection, text, events)
             finally:
                 connection.close()
         except (sqlite3.DatabaseError, OSError) as error:
@@ -79,8 +104,8 @@ class StateDir:
 
     # ------------------------------------------------------------------------------------------------ inside
 
-    def _read(self) -> str | None:
-        """The stored text, without writing anything.
+    def _read(self, query: str, values: tuple[object, ...], since: int = 1) -> list[tuple[Any, ...]]:
+        """The rows of a query, without writing anything; none in a layout older than `since`.
 
         SQLite makes `-wal` and `-shm` files beside a database in WAL mode even to read it. Where nobody has it
         open there is no log, and it is read as immutable, which makes none; a writer that came meanwhile is seen
@@ -89,38 +114,46 @@ class StateDir:
         for _ in range(_TRIES):
             before = self._stamp()
             quiet = not self._log().exists()
-            text, failed = None, None
+            rows: list[tuple[Any, ...]] = []
+            failed = None
             try:
-                text = self._select("mode=ro&immutable=1" if quiet else "mode=ro")
+                rows = self._select(query, values, since, "mode=ro&immutable=1" if quiet else "mode=ro")
             except Exception as error:
                 failed = error
             if not quiet or (self._stamp() == before and not self._log().exists()):
                 if failed is not None:
                     raise failed
-                return text
-        return self._select("mode=ro")
+                return rows
+        return self._select(query, values, since, "mode=ro")
 
-    def _select(self, how: str) -> str | None:
+    def _select(self, query: str, values: tuple[object, ...], since: int, how: str) -> list[tuple[Any, ...]]:
         import sqlite3
 
         path = str(self.database).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
         connection = sqlite3.connect(f"file:{path}?{how}", uri=True, timeout=_BUSY_SECONDS)
         try:
-            if self._version(connection) == 0:
-                return None
-            row = connection.execute("SELECT value FROM ledger WHERE key = ?", (_KEY,)).fetchone()
+            return connection.execute(query, values).fetchall() if self._version(connection) >= since else []
         finally:
             connection.close()
-        return None if row is None else str(row[0])
 
-    def _write(self, connection: "sqlite3.Connection", text: str) -> None:
+    def _write(self, connection: "sqlite3.Connection", text: str, events: Sequence[Event]) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("BEGIN IMMEDIATE")
-        if self._version(connection) == 0:
-            connection.execute("CREATE TABLE ledger (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT")
+        if self._version(connection) < VERSION:
+            connection.execute(_LEDGER)
+            connection.execute(_EVENTS)
             connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("INSERT OR REPLACE INTO ledger (key, value) VALUES (?, ?)", (_KEY, text))
+        if events:
+            places = ", ".join("?" * len(_COLUMNS))
+            connection.executemany(
+                f"INSERT INTO events ({', '.join(_COLUMNS)}) VALUES ({places})",
+                [tuple(str(v) if isinstance(v, str) else v for v in map(e.__getattribute__, _COLUMNS)) for e in events],
+            )
+            connection.execute(
+                "DELETE FROM events WHERE number <= (SELECT MAX(number) FROM events) - ?", (KEPT_EVENTS,)
+            )
         connection.execute("COMMIT")
 
     def _version(self, connection: "sqlite3.Connection") -> int:
@@ -187,6 +220,12 @@ class StateDir:
         )
 
 
+def _event(row: tuple[Any, ...]) -> Event:
+    """The inverse of what is written. Raises ValueError."""
+    fields = dict(zip((*_COLUMNS, "number"), row, strict=True))
+    return Event(**{**fields, "kind": EventKind(fields["kind"])})
+
+
 def _parse(text: str) -> Ledger:
     """The inverse of `plain`. Raises ValueError, KeyError or TypeError."""
     import json
@@ -196,7 +235,7 @@ def _parse(text: str) -> Ledger:
         attempts={name: Attempt(**fields) for name, fields in document["attempts"].items()},
         suspensions={name: Suspension(**fields) for name, fields in document["suspensions"].items()},
         proved=frozenset(document["proved"]),
-        proofs=dict(document["proofs"]),
+        proofs={name: ServiceProof(**fields) for name, fields in document["proofs"].items()},
         launched=frozenset(document["launched"]),
         leases={name: int(port) for name, port in document["leases"].items()},
         reserved=frozenset(document.get("reserved", ())),

@@ -1,6 +1,6 @@
 """What a backend says about its server program: pure tables and functions, nothing is run here."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import ClassVar, Final, Protocol
 
@@ -8,6 +8,11 @@ from reconciler.model.base import noun
 from reconciler.model.desired import ModelSpec, Scalar
 
 HTTP_OK: Final = 200
+HTTP_BAD_REQUEST: Final = 400
+HTTP_NOT_FOUND: Final = 404
+HTTP_SERVER_ERROR: Final = 500
+_PASSING: Final = frozenset({408, 425, 429})
+"""Timed out, too early, too many: the same request may succeed later."""
 
 
 @noun
@@ -84,6 +89,22 @@ class Sign(StrEnum):
     NOT_YET = "not-yet"
     DEAD = "dead"
     """It will never generate again, whatever its process does."""
+    WRONG_MODEL = "wrong-model"
+    """It serves, and not what it was started for."""
+    REFUSED = "refused"
+    """It answered the question with an error; one that repeats is one that every request would get."""
+
+
+@noun
+class Diagnosis:
+    """What the end of a server's log says about why it does not serve."""
+
+    cause: str
+    """Stable kebab-case class, such as `weights-damaged`; the restart budget is kept per class."""
+    message: str
+    """One sentence for people, without a full stop."""
+    permanent: bool = False
+    """Whether starting the same again must fail in the same way."""
 
 
 class Backend(Protocol):
@@ -128,6 +149,10 @@ class Backend(Protocol):
         """What the answer to the question shows."""
         ...
 
+    def diagnose(self, lines: Sequence[str]) -> Diagnosis | None:
+        """What the last lines of one launch's log say about its failure; None where they say nothing known."""
+        ...
+
 
 def one_token(served_name: str) -> Question:
     """The question that every server with the chat API of OpenAI understands."""
@@ -139,6 +164,12 @@ def one_token(served_name: str) -> Question:
 def completed(answer: Answer) -> bool:
     """Whether an answer is a chat completion: 200 and at least one choice."""
     return answer.status == HTTP_OK and b'"choices"' in answer.body and b'"message"' in answer.body
+
+
+def unanswered(answer: Answer) -> Sign:
+    """What an answer that is no completion shows: an error of the request, or one that passes."""
+    wrong = HTTP_BAD_REQUEST <= answer.status < HTTP_SERVER_ERROR and answer.status not in _PASSING
+    return Sign.REFUSED if wrong or answer.status == HTTP_SERVER_ERROR else Sign.NOT_YET
 
 
 def filled(backend: Backend, spec: ModelSpec) -> dict[str, Scalar]:

@@ -1,14 +1,32 @@
 """mlx_lm.server, from mlx-lm 0.32 on: facts from its source and from runs on the CPU build (0.32.2)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Final
 
 from reconciler.model.desired import ModelSpec, Scalar
 
-from .base import Answer, Command, Finding, Option, Question, Sign, Start, completed, flags, one_token
+from .base import (
+    Answer,
+    Command,
+    Diagnosis,
+    Finding,
+    Option,
+    Question,
+    Sign,
+    Start,
+    completed,
+    flags,
+    one_token,
+    unanswered,
+)
 
 MAX_TEMPLATE_BYTES: Final = 131_072
 """Linux refuses a single argument of 128 KiB or more (MAX_ARG_STRLEN); the flag takes the template's text."""
+_SOUGHT: Final = (
+    b"Cannot find an appropriate cached snapshot",
+    b"Repository Not Found",
+    b"Repo id must be in the form",
+)
 
 
 class MlxLm:
@@ -83,7 +101,16 @@ class MlxLm:
         """After a failed load the process lives on and answers every request with the same sentence (0.32.2)."""
         if b"generation thread died" in answer.body:
             return Sign.DEAD
-        return Sign.COMPLETION if completed(answer) else Sign.NOT_YET
+        if completed(answer):
+            return Sign.COMPLETION
+        # An older server takes `default_model` for a name, and looks for it in the cache.
+        return Sign.WRONG_MODEL if any(mark in answer.body for mark in _SOUGHT) else unanswered(answer)
+
+    def diagnose(self, lines: Sequence[str]) -> Diagnosis | None:
+        """The most recent failure that the server itself wrote into its log."""
+        from .logs.mlx_lm import diagnose  # its tables are needed when something has failed
+
+        return diagnose(lines)
 
 
 BACKEND = MlxLm()

@@ -1,11 +1,25 @@
 """mlx-openai-server 1.8: parsers by name, a served name of its own; runs in an environment of its own."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Final
 
 from reconciler.model.desired import ModelSpec, Scalar
 
-from .base import Answer, Command, Finding, Option, Question, Sign, Start, completed, flags, one_token
+from .base import (
+    HTTP_NOT_FOUND,
+    Answer,
+    Command,
+    Diagnosis,
+    Finding,
+    Option,
+    Question,
+    Sign,
+    Start,
+    completed,
+    flags,
+    one_token,
+    unanswered,
+)
 
 _TOOL_PARSERS: Final = (
     "functiongemma gemma4 glm4_moe harmony hermes iquest_coder_v1 kimi_k2 longcat_flash_lite minimax_m2 "
@@ -85,7 +99,16 @@ class MlxOpenAiServer:
 
     def judge(self, answer: Answer) -> Sign:
         """It listens only once its worker has loaded; a failed start ends the process, so no answer shows death."""
-        return Sign.COMPLETION if completed(answer) else Sign.NOT_YET
+        if completed(answer):
+            return Sign.COMPLETION
+        unknown = answer.status == HTTP_NOT_FOUND and b"model_not_found" in answer.body
+        return Sign.WRONG_MODEL if unknown else unanswered(answer)
+
+    def diagnose(self, lines: Sequence[str]) -> Diagnosis | None:
+        """Its last words; it exits with 0 after a failed start, so the log alone tells that from a stop."""
+        from .logs.mlx_openai_server import diagnose  # its tables are needed when something has failed
+
+        return diagnose(lines)
 
 
 BACKEND = MlxOpenAiServer()

@@ -2,18 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from typing import Final
 
 from reconciler.model.bundle import Bundle
 from reconciler.model.desired import ModelSpec, Scalar, Source, launch_reference
+from reconciler.model.secret import SECRET
 
 from .check import Document
 from .findings import route, shown
-
-_SECRET: Final = re.compile(
-    r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|AKIA[0-9A-Z]{16})"
-    r"|-----BEGIN |\bBearer [A-Za-z0-9._~+/-]{16,}"
-)
 
 
 def check_models(document: Document, bundle: Bundle) -> None:
@@ -106,7 +101,7 @@ def _values(document: Document, values: Mapping[str, Scalar], *steps: str) -> No
         if value.startswith("-"):
             said = f"{where} begins with '-' and could be read as a flag: write the value only"
             document.error("value-like-a-flag", said, *steps, name)
-        if _SECRET.search(value):
+        if SECRET.search(value):
             said = f"{where} looks like a secret, which does not belong in git: remove it and revoke it"
             document.error("looks-like-a-secret", said, *steps, name)
         if "${" in value:

@@ -3,24 +3,43 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from typing import Final, NoReturn
 
 from reconciler.actions.launch import Launch
 from reconciler.model.base import noun
-from reconciler.model.desired import Desired
+from reconciler.model.event import Event
 from reconciler.model.host import HostFile
 from reconciler.model.ledger import Ledger
+from reconciler.model.plan import InFlight
 from reconciler.observing.observe import survey
 from reconciler.planning import backoff
 from reconciler.planning.plan import Decision, Planner
 from reconciler.ports.host import Host
 
+from . import journal
+from .declared import Declared
 from .jobs import Jobs, Outcome
 
 RESYNC: Final = 60.0
 """Seconds after which the loop looks again without any hint: events are hints, and hints get lost."""
 _STEADY: Final = 2
 """How many ticks in a row must find nothing to do: the first may have seen a world still moving."""
+
+Change = Callable[[Ledger, float], Ledger]
+"""The ledger after a person has said something at this time."""
+
+
+@noun
+class Tick:
+    """One turn of the loop."""
+
+    decision: Decision
+    events: tuple[Event, ...]
+    """What is new since the last one."""
+    in_flight: tuple[InFlight, ...]
+    """The jobs that are under way after it."""
+    steady: bool
+    """Nothing to do and nothing to wait for, in this tick and in the one before."""
 
 
 @noun
@@ -33,68 +52,108 @@ class Ending:
 
 
 class Engine:
-    """Brings one machine to one desired state."""
+    """Keeps one machine at one desired state."""
 
     def __init__(
         self,
         host: Host,
         planner: Planner,
-        desired: Callable[[], Desired],
+        declared: Declared,
         host_file: HostFile,
-        watch: Callable[[Decision], None] = lambda decision: None,
-        ended: Callable[[Outcome], None] = lambda outcome: None,
+        told: Callable[[Tick], None] = lambda tick: None,
     ) -> None:
         self._host = host
         self._planner = planner
-        self._desired = desired
+        self._declared = declared
         self._host_file = host_file
-        self._watch = watch
-        self._ended = ended
+        self._told = told
         self._jobs = Jobs(host)
         self._ledger = host.state.ledger()
+        self._known = journal.recalled(host.state.events())
+        self._requests: list[Change] = []
+        self._poked = asyncio.Event()
+        self._steady = 0
+
+    def request(self, change: Change = lambda ledger, now: ledger) -> None:
+        """Look now, and before that change what is remembered; durable before anything is done for it."""
+        self._requests.append(change)
+        self._steady = 0
+        self._poked.set()
 
     def tick(self) -> Decision:
         """Look once and start what is decided; what must be remembered is durable before it is acted on."""
+        now = self._host.clock.now()
+        said = self._requested(now)
         ledger = self._ledger
-        for outcome in self._jobs.reap():
+        outcomes = self._jobs.reap()
+        for outcome in outcomes:
             ledger = self._fold(ledger, outcome)
-            self._ended(outcome)
-        desired = self._desired()
+        desired = self._declared.read(now)
         backends, in_flight = self._planner.backends, self._jobs.in_flight
-        facts = survey(self._host, desired, self._host_file, ledger, backends, in_flight)
+        facts = survey(self._host, desired, self._host_file, ledger, backends, in_flight, source=self._declared.problem)
         decision = self._planner.decide(facts, self._host.clock.jitter())
-        if decision.ledger != self._ledger:
-            self._host.state.save(decision.ledger)
+        seen = journal.events(self._known, ledger, decision, outcomes)
+        self._known = journal.told(decision)
+        if decision.ledger != self._ledger or seen:
+            self._host.state.save(decision.ledger, seen)
             self._ledger = decision.ledger
         self._jobs.start(self._planner.chosen(decision))
-        self._watch(decision)
+        self._steady = self._steady + 1 if decision.plan.settled and self._declared.look_again is None else 0
+        steady, jobs = self._steady >= _STEADY, self._jobs.in_flight
+        self._told(Tick(decision=decision, events=(*said, *seen), in_flight=jobs, steady=steady))
         return decision
 
     async def settle(self, deadline: float) -> Ending:
         """Run until there is nothing to do or wait for, twice in a row, or until `deadline` (epoch seconds)."""
-        steady = 0
+        self._steady = 0
         try:
             while True:
                 decision = self.tick()
-                steady = steady + 1 if decision.plan.settled else 0
-                if steady == _STEADY:
+                if self._steady >= _STEADY:
                     return Ending(decision=decision, settled=True)
-                now = self._host.clock.now()
-                if now >= deadline:
+                if self._host.clock.now() >= deadline:
                     return Ending(decision=decision, settled=False)
-                if not steady:
-                    due = decision.plan.look_again or now + RESYNC
-                    await self._wait(max(0.0, min(due, now + RESYNC, deadline) - now))
+                await self._pause(decision, deadline)
         finally:
             await self._jobs.abandon()
 
-    async def _wait(self, timeout: float) -> None:
-        """Until a job ends, something may have changed, or the time is up."""
-        hint = asyncio.ensure_future(self._host.changes.next())
+    async def run(self) -> NoReturn:
+        """Run until it is cancelled; servers stay."""
         try:
-            await asyncio.wait({*self._jobs.tasks, hint}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            while True:
+                await self._pause(self.tick())
         finally:
-            hint.cancel()
+            await self._jobs.abandon()
+
+    async def _pause(self, decision: Decision, deadline: float | None = None) -> None:
+        """Until a job ends, something may have changed, or something is due."""
+        if 0 < self._steady < _STEADY:
+            return
+        now = self._host.clock.now()
+        due = (now + RESYNC, decision.plan.look_again, self._declared.look_again, deadline)
+        timeout = max(0.0, min(moment for moment in due if moment is not None) - now)
+        hints = [asyncio.ensure_future(self._host.changes.next()), asyncio.ensure_future(self._poked.wait())]
+        try:
+            await asyncio.wait({*self._jobs.tasks, *hints}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for hint in hints:
+                hint.cancel()
+        self._poked.clear()
+
+    def _requested(self, now: float) -> tuple[Event, ...]:
+        """Make durable what people have said since the last tick; the events of that."""
+        before = ledger = self._ledger
+        while self._requests:
+            ledger = self._requests.pop(0)(ledger, now)
+        if ledger == before:
+            return ()
+        events = tuple(
+            Event(at=now, kind=kind, subject=subject, text=text, reference=reference)
+            for kind, subject, text, reference in journal.changed(before, ledger)
+        )
+        self._host.state.save(ledger, events)
+        self._ledger = ledger
+        return events
 
     def _fold(self, ledger: Ledger, outcome: Outcome) -> Ledger:
         action = outcome.action

@@ -18,6 +18,7 @@ from reconciler.model.base import noun
 from reconciler.model.desired import Scalar
 from reconciler.model.names import LABEL
 from reconciler.model.routes import Route, Upstream
+from reconciler.model.secret import SECRET
 
 from .base import DAMAGED, FOREIGN, NEWER, UNWRITABLE, GatewayTextError
 
@@ -59,7 +60,6 @@ _RESERVED: Final = frozenset(
 )
 _RESERVED_PREFIXES: Final = ("api_", "aws_", "azure_", "gcs_", "litellm_", "mock_", "s3_", "vertex_", "watsonx_")
 """Parameters of LiteLLM (types/router.py, 1.109) that say where a request goes, as whom, or that none is sent."""
-_SECRET: Final = re.compile(r"(sk|hf|gh[opsu]|github_pat|xox[abps]|glpat)[-_][A-Za-z0-9_-]{16,}|AKIA[A-Z0-9]{16}")
 _PLAIN_KEY: Final = re.compile(r"(?!(?i:y|n|yes|no|on|off|true|false|null)\Z)[A-Za-z][A-Za-z0-9_]*")
 """Keys that every YAML reads as text without quotes."""
 _ESCAPED: Final = re.compile(r'["\\]|[^ -~]')
@@ -209,7 +209,7 @@ def refusal(name: str, value: Any) -> str | None:
     if type(value) is str:
         if value.startswith(_FROM_ENVIRONMENT):
             return f"LiteLLM would replace by a variable of its environment: {shown}"
-        if _SECRET.fullmatch(value):
+        if SECRET.fullmatch(value):
             return f"looks like a secret: {shown}"
         return f"is not text: {shown}" if _has_surrogate(value) else None
     if type(value) is float:

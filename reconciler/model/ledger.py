@@ -33,6 +33,18 @@ class Suspension:
     reason: str
     until: float | None = None
     """When it ends by itself; None: at `start`."""
+    force: bool = False
+    """Whether the server is stopped even while a gateway may still send it requests."""
+
+
+@noun
+class ServiceProof:
+    """A server has answered completions."""
+
+    instance: str
+    """`ServerProcess.instance` of the process that answered; it speaks for no other."""
+    at: float
+    """When it last did, seconds since the epoch."""
 
 
 @noun
@@ -44,8 +56,8 @@ class Ledger:
     suspensions: Mapping[str, Suspension]
     proved: frozenset[str]
     """Labels that have answered a completion since they were declared."""
-    proofs: Mapping[str, str] = field(default_factory=dict)
-    """label -> `ServerProcess.instance` of the process that has answered completions; void for any other process."""
+    proofs: Mapping[str, ServiceProof] = field(default_factory=dict)
+    """label -> the proof of its present process."""
     launched: frozenset[str]
     """Labels that have had a process since they were declared: they get memory before newcomers."""
     leases: Mapping[str, int]

@@ -13,7 +13,7 @@ Alias = NewType("Alias", str)
 ServedName = NewType("ServedName", str)
 """What a request must say in `model` to one server (`default_model` for mlx_lm.server 0.32)."""
 Subject = NewType("Subject", str)
-"""What an action works on: `server/<label>` or `gateway/<kind>`."""
+"""What an action works on: `server/<label>`, `gateway/<kind>`, `source/<kind>` or `ensemble`."""
 
 Port = Annotated[int, Ge(1024), Le(65535)]
 
@@ -69,6 +69,15 @@ LaunchRef = RepoRef | PathRef
 def server_subject(label: str) -> Subject:
     """The subject of the one server that may serve `label`."""
     return Subject(f"server/{label}")
+
+
+ENSEMBLE = Subject("ensemble")
+"""The subject of what concerns everything that is declared."""
+
+
+def source_subject(kind: str) -> Subject:
+    """The subject of the place that the desired state comes from."""
+    return Subject(f"source/{kind}")
 
 
 def gateway_subject(kind: str) -> Subject:

@@ -79,6 +79,19 @@ class ServerProcess:
     """Bytes reserved for it at launch."""
     detail: str = ""
     """Evidence for people: the last log line, or why the standing is unknown."""
+    cause: str = ""
+    """Kebab-case name of its state or class of its failure: `loading`, `port-lost`, `wrong-model`, `killed`; empty:
+    nothing more is known than `health` says."""
+    permanent: bool = False
+    """Whether starting the same again must fail in the same way."""
+    proved_at: float | None = None
+    """When it last answered a completion, seconds since the epoch; None where nobody has asked it."""
+    command: tuple[str, ...] = ()
+    """Its command line, for people; long arguments are cut."""
+    log: str = ""
+    """Absolute path of the file that it writes to."""
+    log_start: int = 0
+    """Bytes of the log that are older than this launch."""
 
     @property
     def instance(self) -> str:

@@ -24,6 +24,8 @@ class Facts:
     now: float
     """Seconds since the epoch; the only clock that a decision knows."""
     in_flight: tuple[InFlight, ...] = ()
+    source: Blocked | None = None
+    """Why the newest revision of the desired state is not the one in force; None: it is."""
 
 
 @noun

@@ -8,7 +8,7 @@ from reconciler.model.host import HostFile
 from reconciler.model.ledger import Ledger
 from reconciler.model.names import port_range
 from reconciler.model.observed import Health, ObservedState, ServerProcess
-from reconciler.model.plan import InFlight
+from reconciler.model.plan import Blocked, InFlight
 from reconciler.model.view import Facts
 from reconciler.ports.errors import ObservationError
 from reconciler.ports.host import Host
@@ -21,6 +21,7 @@ def survey(
     ledger: Ledger,
     backends: Iterable[str],
     in_flight: tuple[InFlight, ...] = (),
+    source: Blocked | None = None,
 ) -> Facts:
     """Everything that one decision rests on, as of now."""
     return Facts(
@@ -30,6 +31,7 @@ def survey(
         host=host_file,
         now=host.clock.now(),
         in_flight=in_flight,
+        source=source,
     )
 
 
@@ -38,7 +40,7 @@ def observe(host: Host, desired: Desired, ledger: Ledger, backends: Iterable[str
     servers: Mapping[str, ServerProcess] = {}
     blind: str | None = None
     try:
-        servers = host.processes.records()
+        servers = host.processes.records(ledger.proofs)
     except ObservationError as error:
         blind = str(error)
     return ObservedState(
@@ -54,8 +56,9 @@ def observe(host: Host, desired: Desired, ledger: Ledger, backends: Iterable[str
 
 def _proved(server: ServerProcess, ledger: Ledger) -> ServerProcess:
     """With the proof that an earlier run has left about this very process; fresh evidence against it counts more."""
-    if server.health is Health.STARTING and ledger.proofs.get(server.label) == server.instance:
-        return replace(server, health=Health.SERVING)
+    proof = ledger.proofs.get(server.label)
+    if server.health is Health.STARTING and proof is not None and proof.instance == server.instance:
+        return replace(server, health=Health.SERVING, cause="", detail="", proved_at=proof.at)
     return server
 
 

@@ -12,7 +12,7 @@ from reconciler.model.plan import Blocked, Waiting
 from reconciler.model.target import Target
 from reconciler.model.view import Facts
 
-from .diff import occupied
+from .diff import occupied, suspended
 from .memory import Admission, admit, rank
 
 _DOWN: Final = (Verdict.MISSING, Verdict.CRASHED)
@@ -52,9 +52,10 @@ def arrange(
     blocked: dict[str, Blocked] = {}
     holders = facts.observed.holders()
     if unknown:
-        for label in sorted(going | replaced):
+        forced = frozenset(label for label in going if _forced(facts, label))
+        for label in sorted((going - forced) | replaced):
             blocked[label] = _cannot_withdraw(label, unknown)
-        going, replaced = frozenset(), set()
+        going, replaced = forced, set()
     while True:
         leaving = gone | going | replaced
         stuck = {label: b for label in startable if (b := _port_problem(facts, holders, changes[label], leaving))}
@@ -98,11 +99,17 @@ def _goes(facts: Facts, change: Change) -> bool:
     if live is None or live.standing is not Standing.OURS:
         return False
     if change.verdict is Verdict.EXTRANEOUS:
-        return facts.desired.state.policy.prune or change.target is not None
+        said_stop = suspended(facts, change.label)
+        return facts.desired.state.policy.prune or change.target is not None or said_stop
     if change.verdict is Verdict.STUCK:
         # It may only be slow, so it ends for nothing less than a successor.
         return change.target is not None and change.target.order is not None
     return change.verdict in (Verdict.SUSPENDED, Verdict.UNHEALTHY)
+
+
+def _forced(facts: Facts, label: str) -> bool:
+    """Whether a person said that it ends even while a gateway may still send it requests."""
+    return suspended(facts, label) and facts.ledger.suspensions[label].force
 
 
 def _comes_back(change: Change, leaving: frozenset[str] | set[str]) -> bool:
@@ -220,5 +227,5 @@ def _cannot_withdraw(label: str, unknown: list[str]) -> Blocked:
         subject=server_subject(label),
         reference="gateway-unknown",
         reason=f"it should stop, but whether {' and '.join(unknown)} still uses it cannot be seen; it was kept",
-        hint=f"mend what stands against reading {', '.join(unknown)}",
+        hint=f"mend what stands against reading {', '.join(unknown)}, or: reconciler stop {label} --force",
     )

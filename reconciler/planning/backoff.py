@@ -114,6 +114,6 @@ def count_failures(ledger: Ledger, changes: Mapping[str, Change], now: float, ji
         known = ledger.attempts.get(label)
         if known is not None and known.evidence == evidence:
             continue
-        failure = Failure(cause=change.reference, error=change.reason, evidence=evidence)
+        failure = Failure(cause=change.reference, error=change.reason, evidence=evidence, permanent=live.permanent)
         ledger = failed(ledger, label, live.spec_hash, failure, now, jitter)
     return ledger

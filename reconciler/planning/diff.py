@@ -18,6 +18,7 @@ _Judgement = tuple[Verdict, str, str]
 """Verdict, stable reference, one phrase."""
 
 NOT_DECLARED: Final = "not-declared"
+NOT_PROVED: Final = "started and not proved yet"
 
 
 def diff(facts: Facts, targets: Mapping[str, Target]) -> dict[str, Change]:
@@ -120,7 +121,7 @@ def _ours(facts: Facts, target: Target, live: ServerProcess, because: tuple[str,
     if suspended(facts, target.label):
         return Verdict.SUSPENDED, "suspended", facts.ledger.suspensions[target.label].reason
     if live.health is Health.ZOMBIE:
-        return Verdict.UNHEALTHY, "unable-to-generate", live.detail or "it is alive and cannot generate"
+        return Verdict.UNHEALTHY, live.cause or "unable-to-generate", live.detail or "it is alive and cannot generate"
     if because:
         return Verdict.OUTDATED, "spec-changed", _changed(target, live, because)
     if live.health is Health.SERVING:
@@ -131,7 +132,7 @@ def _ours(facts: Facts, target: Target, live: ServerProcess, because: tuple[str,
             "not-proved-in-time",
             f"no completion within {facts.host.start_timeout} of its start",
         )
-    return Verdict.STARTING, "starting", "started and not proved yet"
+    return Verdict.STARTING, live.cause or "starting", live.detail or NOT_PROVED
 
 
 def deadline(facts: Facts, live: ServerProcess) -> float:
@@ -166,8 +167,8 @@ def _not_running(facts: Facts, target: Target, live: ServerProcess | None, holde
     if target.port is not None and target.port not in holders and (problem := occupied(facts, target.port)):
         return problem
     if live is not None:
-        said = f"; the last line of its log: {live.detail}" if live.detail else ""
-        return Verdict.CRASHED, "crashed", f"its process {live.pid} is gone{said}"
+        said = f": {live.detail}" if live.detail else ""
+        return Verdict.CRASHED, live.cause or "crashed", f"its process {live.pid} is gone{said}"
     return Verdict.MISSING, "not-running", "it is declared and does not run"
 
 

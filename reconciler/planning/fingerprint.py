@@ -1,11 +1,15 @@
 """Digests of the facts that a plan rests on, so that a saved plan can name the one that moved."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any, Final
 
 from reconciler.model.base import plain
 from reconciler.model.observed import Present
 from reconciler.model.view import Facts
+
+_PASSING: Final[Mapping[str, Any]] = {"since": 0.0, "detail": "", "cause": "", "proved_at": None, "asked_since": None}
 
 
 def fingerprint(facts: Facts) -> dict[str, str]:
@@ -17,7 +21,7 @@ def fingerprint(facts: Facts) -> dict[str, str]:
         "suspensions": _digest(facts.ledger.suspensions),
     }
     for label, server in observed.servers.items():
-        digests[f"server/{label}"] = _digest(replace(server, since=0.0, detail=""))
+        digests[f"server/{label}"] = _digest(replace(server, **_PASSING))
     for port, listener in observed.listeners.items():
         digests[f"port/{port}"] = _digest([type(listener).__name__, listener])
     for reference, artifact in observed.artifacts.items():

@@ -17,7 +17,7 @@ from reconciler.model.view import Facts, View
 
 from . import backoff, memory
 from .arrange import Arrangement, arrange
-from .diff import deadline, diff
+from .diff import NOT_PROVED, deadline, diff
 from .remember import remember
 from .resolve import Resolver
 from .routes import wanted
@@ -89,8 +89,8 @@ def _waiting(facts: Facts, changes: Mapping[str, Change], arrangement: Arrangeme
         if live is not None and stays and _on_its_way(facts, live):
             yield Waiting(
                 subject=change.subject,
-                reference="starting",
-                reason="started and not proved yet",
+                reference=live.cause or "starting",
+                reason=live.detail or NOT_PROVED,
                 until=deadline(facts, live),
             )
 
@@ -134,6 +134,8 @@ def _blocked(
         else:
             yield blocked
     yield from _gateways(facts)
+    if facts.source is not None:
+        yield facts.source
 
 
 def _gateways(facts: Facts) -> Iterable[Blocked]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from reconciler.model.change import Change, Verdict
-from reconciler.model.ledger import Ledger
+from reconciler.model.ledger import Ledger, ServiceProof
 from reconciler.model.observed import Health, ServerProcess, Standing
 from reconciler.model.target import Target
 from reconciler.model.view import Facts
@@ -34,7 +34,7 @@ def remember(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, 
     unseen = {label for label in ledger.proofs if blind or _doubtful(servers.get(label))}
     # A proof outlives a look that failed; it is bound to its process and so cannot speak for another one.
     proofs = {label: ledger.proofs[label] for label in unseen}
-    proofs |= {label: server.instance for label, server in servers.items() if _answers(server)}
+    proofs |= {label: _proof(server, ledger, facts.now) for label, server in servers.items() if _answers(server)}
     attempts = {
         label: attempt
         for label, attempt in ledger.attempts.items()
@@ -44,7 +44,7 @@ def remember(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, 
     suspensions = {
         label: s
         for label, s in ledger.suspensions.items()
-        if label in targets and (s.until is None or s.until > facts.now)
+        if (label in targets or label in servers) and (s.until is None or s.until > facts.now)
     }
     running = {label for label, server in facts.observed.servers.items() if server.live}
     launched = frozenset(label for label in targets if label in ledger.launched or label in running)
@@ -61,6 +61,15 @@ def remember(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, 
     busy = {job.subject for job in facts.in_flight}
     idle = {label: change for label, change in changes.items() if change.subject not in busy}
     return count_failures(after, idle, facts.now, jitter)
+
+
+def _proof(server: ServerProcess, ledger: Ledger, now: float) -> ServiceProof:
+    known = ledger.proofs.get(server.label)
+    if known is not None and known.instance == server.instance:
+        return (
+            known if server.proved_at is None or server.proved_at == known.at else replace(known, at=server.proved_at)
+        )
+    return ServiceProof(instance=server.instance, at=now if server.proved_at is None else server.proved_at)
 
 
 def _answers(live: ServerProcess) -> bool:

@@ -1,11 +1,12 @@
 """The machine as this project sees it: reads are synchronous and change nothing, requests are awaited."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from reconciler.model.bundle import Bundle
-from reconciler.model.ledger import Ledger
+from reconciler.model.event import Event
+from reconciler.model.ledger import Ledger, ServiceProof
 from reconciler.model.observed import Artifact, GatewayState, HostFacts, Listener, Observation, ServerProcess
 from reconciler.model.routes import Route
 from reconciler.model.target import LaunchOrder
@@ -42,8 +43,11 @@ class Source(Protocol):
 class Processes(Protocol):
     """The server processes of one state directory."""
 
-    def records(self) -> Mapping[str, ServerProcess]:
-        """label -> its run record with a fresh proof. Raises ObservationError when records cannot be listed."""
+    def records(self, proofs: Mapping[str, ServiceProof]) -> Mapping[str, ServerProcess]:
+        """label -> its run record with a fresh proof that it is ours. Raises ObservationError when none can be listed.
+
+        `proofs` says who has answered before, so that nobody is asked again too soon.
+        """
         ...
 
     async def launch(self, order: LaunchOrder) -> None:
@@ -106,8 +110,12 @@ class StateStore(Protocol):
         """The last saved ledger; an empty one where there is none."""
         ...
 
-    def save(self, ledger: Ledger) -> None:
-        """Durable when it returns."""
+    def save(self, ledger: Ledger, events: Sequence[Event] = ()) -> None:
+        """Durable when it returns, both or neither. The store numbers the events."""
+        ...
+
+    def events(self, after: int = 0) -> tuple[Event, ...]:
+        """What happened after the event of this number, oldest first; the last 10,000 are kept."""
         ...
 
 

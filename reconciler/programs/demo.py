@@ -1,8 +1,13 @@
-"""The main job on real input: two tiny models served by real mlx_lm.server processes, from nothing to nothing.
+"""The main job on real input: two models served by real mlx_lm.server processes, from nothing to nothing.
 
-Everything lives in one temporary folder, and every step is the command that a user would type.
+    python demo.py [--model tiny|smollm2]
+
+Everything lives in one temporary folder, and every step is the command that a user would type. Only a model that was
+downloaded is kept elsewhere, as smollm2.py says.
 """
 
+import argparse
+import fcntl
 import json
 import os
 import shutil
@@ -14,19 +19,64 @@ import tempfile
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 HERE = Path(__file__).parent
-MODELS = {"alpha": "Hello from alpha, a tiny model.", "beta": "Greetings from beta, another one."}
+ENVIRONMENT = 8
+"""The exit code for what the machine lacks, as in the table of `reconciler --exit-codes`."""
+
+
+class Model(NamedTuple):
+    """A model of the demo: how it gets into the cache, and what it is asked."""
+
+    label: str
+    repo: str
+    script: str
+    """The program beside this one that puts it there; it prints the commit, and on stderr progress and errors."""
+    options: tuple[str, ...]
+    context: int
+    question: str
+    answer: str
+    whole: bool
+    """Whether `answer` is all that it says, word for word, or has to be a part of it."""
+
+    def says(self, text: str) -> bool:
+        """Whether that is the answer."""
+        return text == self.answer if self.whole else self.answer in text
+
+
+def tiny(label: str, reply: str) -> Model:
+    """A model that says the same to everybody."""
+    return Model(label, f"demo/{label}", "tiny_model.py", ("--reply", reply), 512, "Who are you?", reply, whole=True)
+
+
+SMOLLM2 = Model(
+    label="smollm2",
+    repo="demo/SmolLM2-135M-Instruct",
+    script="smollm2.py",
+    options=(),
+    context=2048,
+    question="What is the capital of France?",
+    answer="Paris",
+    whole=False,
+)
+BETA = tiny("beta", "Greetings from beta, another one.")
+VARIANTS = {
+    "tiny": ("Two tiny models", (tiny("alpha", "Hello from alpha, a tiny model."), BETA)),
+    "smollm2": ("SmolLM2-135M-Instruct and a tiny model", (SMOLLM2, BETA)),
+}
+"""What `--model` names -> how a heading calls them, and the two models. The first one is killed on the way."""
 
 
 class Demo:
     """One run of it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, variant: str) -> None:
         self.root = root
+        self.title, self.models = VARIANTS[variant]
         self.repo = root / "repo"
         self.published = root / "litellm" / "models.yaml"
-        self.ports = free_ports(len(MODELS))
+        self.ports = free_ports(len(self.models))
         keep = {name: os.environ[name] for name in ("PATH", "LANG", "TERM", "NO_COLOR") if name in os.environ}
         self.env = keep | {
             "HOME": str(root),
@@ -38,10 +88,9 @@ class Demo:
 
     def prepare(self) -> None:
         """Two models in a real Hugging Face cache, a host file, and a git repository with a desired state."""
-        say("Two tiny models in a Hugging Face cache, and a git repository that declares them")
-        for name, reply in MODELS.items():
-            maker = [sys.executable, str(HERE / "tiny_model.py")]
-            self.quietly([*maker, "cache", str(self.root / "hf" / "hub"), f"demo/{name}", "--reply", reply])
+        say(f"{self.title} in a Hugging Face cache, and a git repository that declares them")
+        for model in self.models:
+            self.make(model)
         self.published.parent.mkdir()
         host = self.root / "host.yaml"
         host.write_text(
@@ -51,16 +100,23 @@ class Demo:
         host.chmod(0o600)
         (self.repo / "desired-state").mkdir(parents=True)
         self.quietly(["git", "init", "--quiet", "--initial-branch=main", str(self.repo)])
-        self.declare("Declare two models", self.models(self.ports))
+        self.declare("Declare two models", self.declared(self.ports))
         print((self.repo / "desired-state" / "ensemble.yaml").read_text())
 
-    def models(self, ports: Sequence[int], moved: bool = False) -> str:
+    def make(self, model: Model) -> None:
+        """Put a model into the cache, in the user's environment: pip needs its index, and a download is kept there."""
+        argv = [sys.executable, str(HERE / model.script), "cache", str(self.root / "hf" / "hub"), model.repo]
+        done = subprocess.run([*argv, *model.options], stdout=subprocess.DEVNULL, check=False)
+        if done.returncode:
+            raise SystemExit(done.returncode)  # the reason was said
+
+    def declared(self, ports: Sequence[int], moved: bool = False) -> str:
         """The models part of the desired state, on these ports."""
         lines = ["models:"]
-        for (name, _), port, old in zip(MODELS.items(), ports, reversed(ports), strict=True):
-            lines += [f"  {name}:", f"    source: {{repo: demo/{name}}}", f"    port: {port}"]
+        for model, port, old in zip(self.models, ports, reversed(ports), strict=True):
+            lines += [f"  {model.label}:", f"    source: {{repo: {model.repo}}}", f"    port: {port}"]
             lines += [f"    moved_from: {old}"] if moved else []
-            lines += ["    context_length: 512"]
+            lines += [f"    context_length: {model.context}"]
         return "\n".join(lines) + "\n"
 
     def declare(self, why: str, models: str) -> None:
@@ -104,22 +160,23 @@ class Demo:
         say("Again: nothing to do")
         expect("Nothing to do." in self.command("apply", "--yes"), "the second apply found something to do")
         say("One server is killed; the next apply starts it again and touches nothing else")
-        survivor, victim = self.pid("beta"), self.pid("alpha")
+        first, second = (model.label for model in self.models)
+        victim, survivor = self.pid(first), self.pid(second)
         os.kill(victim, signal.SIGKILL)
         self.command("apply", "--yes")
-        expect(self.pid("alpha") != victim and self.pid("beta") == survivor, "the wrong server was restarted")
+        expect(self.pid(first) != victim and self.pid(second) == survivor, "the wrong server was restarted")
         self.ask(self.ports)
         say("A commit swaps the two ports: drained and stopped before either starts on the other's port")
-        self.declare("Swap the ports", self.models(self.ports[::-1], moved=True))
+        self.declare("Swap the ports", self.declared(self.ports[::-1], moved=True))
         self.command("apply", "--yes")
         self.ask(self.ports[::-1])
 
     def ask(self, ports: Sequence[int]) -> None:
         """A question to every server, and its real answer."""
-        for (name, reply), port in zip(MODELS.items(), ports, strict=True):
-            answer = complete(port)
-            print(f'{name}, port {port}, says: "{answer}"')
-            expect(answer == reply, f"{name} should have said: {reply}")
+        for model, port in zip(self.models, ports, strict=True):
+            answer = complete(port, model.question)
+            print(f'{model.label}, port {port}, asked "{model.question}", says: "{answer}"')
+            expect(model.says(answer), f"{model.label} should have said: {model.answer}")
         print()
 
     def finish(self) -> None:
@@ -128,6 +185,18 @@ class Demo:
         self.declare("Serve nothing", "models: {}\n")
         self.command("apply", "--yes")
         expect(not [port for port in self.ports if listening(port)], "a port is still in use")
+
+    def sweep(self) -> None:
+        """End what reconciler has left running, which is a bug of its own: without the folder nobody would find it.
+
+        A server holds the lock beside its record; where nobody does, its number may be another process by now.
+        """
+        for record in (self.root / "state" / "run").glob("*.json"):
+            with record.with_suffix(".lock").open() as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    os.kill(self.pid(record.stem), signal.SIGKILL)
 
 
 def say(text: str) -> None:
@@ -157,9 +226,10 @@ def listening(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def complete(port: int) -> str:
-    """One chat completion."""
-    body = {"model": "default_model", "messages": [{"role": "user", "content": "Who are you?"}], "max_tokens": 64}
+def complete(port: int, question: str) -> str:
+    """One chat completion, the most probable one."""
+    messages = [{"role": "user", "content": question}]
+    body = {"model": "default_model", "messages": messages, "max_tokens": 64, "temperature": 0}
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/v1/chat/completions",
         data=json.dumps(body).encode(),
@@ -172,14 +242,26 @@ def complete(port: int) -> str:
 
 def main() -> None:
     """Run the demo in a temporary folder and leave nothing behind, whatever happens."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=list(VARIANTS), default="tiny", help="default: %(default)s")
+    variant = parser.parse_args().model
+    if shutil.which("git") is None:
+        print("error: the demo commits to a git repository, and there is no git: install it.", file=sys.stderr)
+        raise SystemExit(ENVIRONMENT)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that `finally` is reached
     root = Path(tempfile.mkdtemp(prefix="reconciler-demo-"))
-    demo = Demo(root)
+    demo = Demo(root, variant)
     try:
         demo.run()
+    except KeyboardInterrupt:
+        raise SystemExit(128 + signal.SIGINT) from None
     finally:
-        if (root / "state" / "run").is_dir():
-            demo.finish()
-        shutil.rmtree(root)
+        try:
+            if (root / "state" / "run").is_dir():
+                demo.finish()
+        finally:
+            demo.sweep()
+            shutil.rmtree(root)
     say("Done: every step was checked, and nothing was left behind")
 
 

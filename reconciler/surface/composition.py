@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # --help knows this module and needs none of these
     from reconciler.model.bundle import Bundle
     from reconciler.model.desired import Desired
     from reconciler.model.host import HostFile
+    from reconciler.model.observed import ServerProcess
     from reconciler.model.problem import Problem
     from reconciler.planning.plan import Planner
     from reconciler.ports.host import Host
@@ -50,6 +51,11 @@ class Composition(Protocol):
         """The deciding core with the installed plug-ins."""
         ...
 
+    @property
+    def state(self) -> Path:
+        """The state directory; it may not exist yet."""
+        ...
+
     def exclusively(self, doing: str) -> AbstractContextManager[None]:
         """The lock of the state directory, for as long as something may be changed. Raises ReconcilerError."""
         ...
@@ -58,8 +64,16 @@ class Composition(Protocol):
         """Where the server of a label writes; the file may not exist."""
         ...
 
+    def tail(self, process: ServerProcess, lines: int) -> tuple[str, ...]:
+        """The last lines of the log of a launch, without secrets, fit for a terminal."""
+        ...
+
     def ask(self) -> None:
         """From now on servers are asked for completions; an event loop runs until `close`."""
+        ...
+
+    def follow(self) -> None:
+        """From now on a change of the desired file is a hint for the loop, until `close`."""
         ...
 
     async def close(self) -> None:

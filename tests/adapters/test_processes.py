@@ -46,7 +46,7 @@ def test_a_launched_server_is_ours(servers: Servers) -> None:
 
 def test_what_a_proved_server_does_is_judged_elsewhere(servers: Servers) -> None:
     servers.launch("fast")
-    adapter = servers.adapter(judge=lambda process: replace(process, health=Health.SERVING))
+    adapter = servers.adapter(judge=lambda process, proof: replace(process, health=Health.SERVING))
     assert adapter.records()["fast"].health is Health.SERVING
 
 
@@ -167,7 +167,7 @@ def test_r01_a_killed_server_is_gone_with_its_last_words(servers: Servers) -> No
     found = servers.launch("fast", "--say=\x1b[31mout of memory")
     os.kill(found.pid or 0, signal.SIGKILL)
     gone = servers.stands("fast", Standing.GONE)
-    assert gone.detail == "ended by signal 9; ready"
+    assert gone.detail == "ended by signal 9; its log ends with: ready"
     assert servers.processes.pids() == ()
     assert servers.is_free("fast")
 
@@ -180,7 +180,7 @@ def test_last_words_are_this_launch_s_and_cannot_touch_the_terminal(servers: Ser
     asyncio.run(servers.processes.launch(servers.order("fast", "--say=\x1b[31m" + "x" * 500, "--crash=3")))
     until(lambda: "x" in servers.record("fast").detail, "the line is there")
     detail = servers.stands("fast", Standing.GONE).detail
-    assert detail.startswith("ended with exit code 3; \\x1b[31mxxx")
+    assert detail.startswith("ended with exit code 3; its log ends with: \\x1b[31mxxx")
     assert len(detail) < 250
     assert servers.log("fast").startswith("an old line")
 

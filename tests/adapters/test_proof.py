@@ -271,7 +271,7 @@ def test_r20_a_record_of_another_boot_is_void_and_its_pid_never_signalled(server
     servers.edit("fast", boot_id="another")
     found = servers.record("fast")
     assert (found.standing, found.pid) == (Standing.GONE, server.pid)
-    assert found.detail == "the machine has been started again since; ready"
+    assert found.detail == "the machine has been started again since; its log ends with: ready"
     asyncio.run(servers.processes.forget(found))
     assert servers.leaders() == [server.pid]
 

@@ -151,7 +151,7 @@ def test_a_signal_that_we_ignore_is_not_ignored_by_a_server(servers: Servers) ->
     finally:
         signal.signal(signal.SIGTERM, before)
     os.kill(found.pid or 0, signal.SIGTERM)
-    assert servers.stands("fast", Standing.GONE).detail == "ended by signal 15; ready"
+    assert servers.stands("fast", Standing.GONE).detail == "ended by signal 15; its log ends with: ready"
 
 
 # --------------------------------------------------------------------------------------------- outliving the launcher

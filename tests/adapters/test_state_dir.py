@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.adapters.state_dir import StateDir, default_root
+from reconciler.adapters.state_dir import VERSION, StateDir, default_root
 from reconciler.model.ledger import EMPTY, Attempt, Ledger, Suspension
 from reconciler.model.problem import ExitCode, ReconcilerError
 
@@ -140,7 +140,7 @@ def test_s19_a_planted_link_is_not_followed(state: StateDir, tmp_path: Path) -> 
 def test_a_newer_layout_is_left_alone(state: StateDir) -> None:
     state.save(FULL)
     with sqlite3.connect(state.database) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
     connection.close()
     content = state.database.read_bytes()
     error = refused(state)

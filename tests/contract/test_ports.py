@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.model.ledger import EMPTY, Attempt, Ledger, Suspension
+from reconciler.model.ledger import EMPTY, Attempt, Ledger, ServiceProof, Suspension
 from reconciler.model.observed import Absent, GatewayState, Present
 from reconciler.model.routes import Route, Upstream
 
@@ -16,7 +16,7 @@ FULL = Ledger(
     attempts={"fast": Attempt(spec_hash="a" * 12, cause="crashed", count=2, first=1.0, last=2.5, retry_at=3.25)},
     suspensions={"deep": Suspension(since=1.0, reason="a person said stop", until=None)},
     proved=frozenset({"fast", "deep"}),
-    proofs={"fast": "4711:5:1.0:abc"},
+    proofs={"fast": ServiceProof(instance="4711:5:1.0:abc", at=2.0)},
     launched=frozenset({"fast"}),
     leases={"fast": 8120},
     reserved=frozenset({"deep"}),

@@ -9,7 +9,7 @@ from reconciler.model.desired import Desired
 from reconciler.model.host import HostFile
 from reconciler.model.names import Subject
 from reconciler.model.observed import Health, ObservedState, Present
-from reconciler.model.plan import Plan
+from reconciler.model.plan import Blocked, Plan
 from reconciler.model.view import Facts
 from reconciler.observing.observe import observe
 from reconciler.planning.forecast import Forecast, forecast
@@ -73,6 +73,23 @@ class Scenario:
         return self.edits[-1].desired if self.edits else self.desired
 
 
+class Edited:
+    """A desired state that people edit, each edit in force at once."""
+
+    problem: Blocked | None = None
+    look_again: float | None = None
+
+    def __init__(self, wanted: Callable[[], Desired]) -> None:
+        self._wanted = wanted
+
+    def read(self, now: float) -> Desired:
+        """The edit of the moment."""
+        return self._wanted()
+
+    def accept(self, revision: str) -> None:
+        """Every edit is accepted."""
+
+
 BACKENDS: Final = installed_backends()
 VERBS: Final = installed_verbs()
 
@@ -115,7 +132,9 @@ def apply(scenario: Scenario, world: World | None = None, plans: Planner | None 
     wanted = scenario.wanted(world)
     rest = max([world.quiet_at, *(world.now + edit.after for edit in scenario.edits)])
     plans = plans if plans is not None else planner()
-    engine = Engine(world.host(), plans, wanted, scenario.host_file, decisions.append)
+    engine = Engine(
+        world.host(), plans, Edited(wanted), scenario.host_file, lambda tick: decisions.append(tick.decision)
+    )
 
     async def main() -> Ending:
         ending = await engine.settle(rest + PATIENCE)
@@ -136,7 +155,7 @@ def apply(scenario: Scenario, world: World | None = None, plans: Planner | None 
 
 def cut_off(scenario: Scenario, world: World, turn: int) -> bool:
     """Run an engine and kill it at `turn`; True if it had come to its end by then."""
-    engine = Engine(world.host(), planner(), scenario.wanted(world), scenario.host_file)
+    engine = Engine(world.host(), planner(), Edited(scenario.wanted(world)), scenario.host_file)
     try:
         run(engine.settle(world.now + PATIENCE), world.time, kill_after=turn)
         return True

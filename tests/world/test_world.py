@@ -55,7 +55,7 @@ def launched(*faults: Fault) -> World:
 
 
 def process(made: World) -> ServerProcess:
-    return made.host().processes.records()["fast"]
+    return made.host().processes.records({})["fast"]
 
 
 def taken(made: World) -> World:

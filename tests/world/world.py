@@ -1,13 +1,14 @@
 """One in-memory host behind all ports: it keeps the truth, answers questions and carries out requests."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 
+from reconciler.model.event import Event as Happened
 from reconciler.model.host import HostFile
-from reconciler.model.ledger import Ledger
+from reconciler.model.ledger import Ledger, ServiceProof
 from reconciler.model.names import Subject, gateway_subject, server_subject
 from reconciler.model.observed import (
     Absent,
@@ -67,6 +68,8 @@ class World:
         """(label, spec hash) -> when it was started."""
         self.written: list[tuple[str, tuple[Route, ...]]] = []
         """Every state that a gateway's file has had, after the first."""
+        self.history: list[Happened] = []
+        """What engines have told, in order."""
         self.start_timeout = seconds(host_file.start_timeout)
         self._durations = cycle(script.durations)
         self._ready_after = cycle(script.starts)
@@ -223,7 +226,7 @@ class _Changes(_Port):
 
 
 class _Processes(_Port):
-    def records(self) -> Mapping[str, ServerProcess]:
+    def records(self, proofs: Mapping[str, ServiceProof]) -> Mapping[str, ServerProcess]:
         world = self._world
         world.catch_up()
         if world.truth.blind:
@@ -360,6 +363,11 @@ class _State(_Port):
     def ledger(self) -> Ledger:
         return self._world.truth.ledger
 
-    def save(self, ledger: Ledger) -> None:
+    def save(self, ledger: Ledger, events: Sequence[Happened] = ()) -> None:
         self._world.writes += 1
         self._world.truth.ledger = ledger
+        for number, event in enumerate(events, len(self._world.history) + 1):
+            self._world.history.append(replace(event, number=number))
+
+    def events(self, after: int = 0) -> tuple[Happened, ...]:
+        return tuple(self._world.history[after:])

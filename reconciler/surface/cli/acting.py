@@ -1,42 +1,63 @@
-"""Bringing the machine to a settled state from the command line, with a line for everything that happens."""
+"""Bringing the machine to a settled state: by a loop of this command, or by the one that is running."""
 
 import asyncio
 import gc
+import os
 import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import click
 
-from reconciler.engine.jobs import Outcome
+from reconciler.engine.declared import Fixed
 from reconciler.engine.loop import Ending, Engine
+from reconciler.engine.requests import Request
 from reconciler.model.desired import Desired
-from reconciler.model.names import Subject
-from reconciler.model.plan import Action
-from reconciler.model.problem import ExitCode, worst
-from reconciler.planning.plan import Decision
+from reconciler.model.event import Event, EventKind
+from reconciler.model.problem import ExitCode, ReconcilerError
 from reconciler.surface.composition import Composition
-from reconciler.surface.render.text import count, printable
+from reconciler.surface.control.asking import Connection, connect
+from reconciler.surface.render import ending
+from reconciler.surface.render.progress import Progress, progress
 
 DEFAULT_TIMEOUT = "30m"
 
 
-def settle(composition: Composition, desired: Desired, timeout: float) -> ExitCode:
-    """Run the loop until nothing is left to do, or for `timeout` seconds, and say how it ended.
+def settle(composition: Composition, desired: Desired, request: Request, timeout: float) -> ExitCode:
+    """Do what was asked and run the loop until nothing is left to do, or for `timeout` seconds, and say how it ended.
 
-    SIGINT and SIGTERM end the loop and never a server.
+    SIGINT and SIGTERM end the loop and never a server. Wants the lock of the state directory to be held.
     """
     gc.enable()  # switched off for short commands, which free nothing
-    return _conclude(asyncio.run(_settle(composition, desired, timeout)))
+    try:
+        with progress(_color()) as shown:
+            came = asyncio.run(_settle(composition, desired, request, timeout, shown))
+    except KeyboardInterrupt:
+        click.echo("interrupted: servers stay as they are, and the next run goes on from there", err=True)
+        return ExitCode.INTERRUPTED
+    return _conclude(ending.data(came.decision.view, came.decision.plan, settled=came.settled))
 
 
-async def _settle(composition: Composition, desired: Desired, timeout: float) -> Ending:
+async def _settle(
+    composition: Composition, desired: Desired, request: Request, timeout: float, shown: Progress
+) -> Ending:
     host = composition.host
     composition.ask()
-    progress = Progress()
-    engine = Engine(
-        host, composition.planner, lambda: desired, composition.host_file, watch=progress.decided, ended=progress.ended
-    )
-    task = asyncio.current_task()
-    terminated = False
+    engine = Engine(host, composition.planner, Fixed(desired), composition.host_file, shown.told)
+    engine.request(request.change)
+    with terminable():
+        try:
+            return await engine.settle(host.clock.now() + timeout)
+        finally:
+            await composition.close()
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM ends the task of this block as SIGINT does, with an exit code of its own."""
+    task, loop, terminated = asyncio.current_task(), asyncio.get_running_loop(), False
 
     def terminate() -> None:
         nonlocal terminated
@@ -44,54 +65,78 @@ async def _settle(composition: Composition, desired: Desired, timeout: float) ->
         if task is not None:
             task.cancel()
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
+    loop.add_signal_handler(signal.SIGTERM, terminate)
     try:
-        return await engine.settle(host.clock.now() + timeout)
+        yield
     except asyncio.CancelledError:
         if terminated:
             raise SystemExit(ExitCode.TERMINATED) from None
         raise
     finally:
-        await composition.close()
+        loop.remove_signal_handler(signal.SIGTERM)
 
 
-class Progress:
-    """Plain lines, one per thing that happens."""
-
-    def __init__(self) -> None:
-        self._waiting: set[tuple[Subject, str]] = set()
-
-    def decided(self, decision: Decision) -> None:
-        """Say what begins, and what is waited for when that is new."""
-        for action in decision.plan.actions:
-            click.echo(printable(f"{action.kind} {action.subject}: {_about(action)}"))
-        waiting = {(w.subject, w.reason) for w in decision.plan.waiting if w.reference != "in-progress"}
-        for subject, reason in sorted(waiting - self._waiting):
-            click.echo(printable(f"wait {subject}: {reason}"))
-        self._waiting = waiting
-
-    def ended(self, outcome: Outcome) -> None:
-        """Say what failed; what succeeded shows in what is done next."""
-        action = outcome.action
-        if outcome.cause is not None:
-            click.echo(printable(f"failed {action.kind} {action.subject}: {outcome.error} [{outcome.cause}]"), err=True)
+def running(composition: Composition) -> Connection | None:
+    """The loop that runs on this state directory; None where none does."""
+    return connect(composition.state)
 
 
-def _about(action: Action) -> str:
-    port = action.claims.port
-    return action.reason if port is None else f"port {port}, {action.reason}"
+def hand_over(watch: Connection, composition: Composition, request: Request, timeout: float) -> ExitCode:
+    """Ask the loop that is running, and follow it until it has settled or the time is up. Raises ReconcilerError."""
+    said = {
+        "do": request.do,
+        "labels": request.labels,
+        "reason": request.reason,
+        "force": request.force,
+        "revision": request.revision,
+        "timeout": timeout,
+        "file": identity(composition),
+    }
+    with progress(_color()) as shown:
+        for answer in watch.ask(said):
+            match answer.get("type"):
+                case "event":
+                    shown.happened([_event(answer)])
+                case "ending":
+                    final = answer
+                    break
+                case _:
+                    raise _refusal(answer)
+        else:
+            raise ReconcilerError(
+                "watch-ended",
+                "the running watch ended before it had settled; what it had been told it has remembered",
+                hint="see: reconciler status",
+                code=ExitCode.UNSETTLED,
+            )
+    return _conclude(final)
 
 
-def _conclude(ending: Ending) -> ExitCode:
-    plan = ending.decision.plan
-    codes = {ExitCode.OK}
-    if plan.blocked:
-        codes.add(ExitCode.BLOCKED)
-    if not ending.settled:
-        codes.add(ExitCode.UNSETTLED)
-    for blocked in plan.blocked:
-        click.echo(printable(f"blocked {blocked.subject}: {blocked.reason}. {blocked.hint} [{blocked.reference}]"))
-    serving = sum(change.verdict == "matches" for change in ending.decision.view.changes)
-    said = "settled" if ending.settled else "not settled before the deadline"
-    click.echo(f"Done: {said}; {count(serving, 'server')} serving, {len({b.subject for b in plan.blocked})} blocked.")
-    return worst(codes)
+def identity(composition: Composition) -> str:
+    """What two commands must have in common to speak of the same desired state."""
+    return os.path.realpath(Path(composition.file))
+
+
+def _event(answer: Mapping[str, Any]) -> Event:
+    fields = {name: value for name, value in answer.items() if name != "type"}
+    return Event(**{**fields, "kind": EventKind(fields["kind"])})
+
+
+def _refusal(answer: Mapping[str, Any]) -> ReconcilerError:
+    return ReconcilerError(
+        str(answer.get("reference")),
+        str(answer.get("message")),
+        hint=str(answer.get("hint")),
+        code=ExitCode(int(answer.get("exit_code", ExitCode.INTERNAL))),
+    )
+
+
+def _conclude(outcome: Mapping[str, Any]) -> ExitCode:
+    for line in ending.lines(outcome):
+        click.echo(line)
+    return ExitCode(outcome["exit_code"])
+
+
+def _color() -> bool:
+    context = click.get_current_context(silent=True)
+    return context is None or context.find_root().color is not False

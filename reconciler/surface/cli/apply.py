@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from reconciler.engine.requests import Asked, Request
 from reconciler.model.desired import Desired
 from reconciler.model.document import FORMAT_VERSION
 from reconciler.model.problem import ExitCode, ReconcilerError
@@ -13,7 +14,7 @@ from reconciler.model.units import DURATION, seconds
 from reconciler.observing.observe import survey
 from reconciler.planning.fingerprint import fingerprint
 from reconciler.planning.forecast import forecast
-from reconciler.surface.cli.acting import DEFAULT_TIMEOUT, settle
+from reconciler.surface.cli.acting import DEFAULT_TIMEOUT, hand_over, running, settle
 from reconciler.surface.cli.options import settings, settings_options
 from reconciler.surface.composition import Compose, Composition
 from reconciler.surface.render import plan as render
@@ -51,13 +52,19 @@ def command(
     if dry_run:
         code, _ = _show(composition, desired)
         return ExitCode.OK if code is ExitCode.CHANGES else code
-    with composition.exclusively("apply"):
+    watch = running(composition)
+    if watch is not None and overrides:
+        raise click.UsageError("--set cannot be given while a watch is running: the watch would undo it")
+    with watch or composition.exclusively("apply"):
         code, changes = _show(composition, desired, plan)
         if not changes:
             return code
         if not yes and plan is None:
             _confirm()
-        return settle(composition, desired, seconds(timeout))
+        request = Request(do=Asked.APPLY, revision=desired.revision)
+        if watch is not None:
+            return hand_over(watch, composition, request, seconds(timeout))
+        return settle(composition, desired, request, seconds(timeout))
 
 
 def _show(composition: Composition, desired: Desired, kept: Path | None = None) -> tuple[ExitCode, bool]:

@@ -1,50 +1,49 @@
-"""What `stop`, `start` and `retry` share: a change of what is remembered about labels, then a run of the loop."""
+"""What `stop`, `start` and `retry` share: a request about labels, carried out by a loop of our own or by the watch."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 
+from reconciler.engine.requests import Request
 from reconciler.model.desired import Desired
-from reconciler.model.ledger import Ledger
 from reconciler.model.problem import ExitCode, ReconcilerError
 from reconciler.model.units import seconds
-from reconciler.surface.cli.acting import DEFAULT_TIMEOUT, settle
+from reconciler.surface.cli.acting import DEFAULT_TIMEOUT, hand_over, running, settle
 from reconciler.surface.cli.options import settings
-from reconciler.surface.composition import Compose
-
-Change = Callable[[Ledger, tuple[str, ...], float], Ledger]
-"""The ledger after a person has said something about these labels at this time."""
+from reconciler.surface.composition import Compose, Composition
 
 
-def remember_and_settle(
-    compose: Compose, config: Path | None, host_file: Path | None, labels: tuple[str, ...], doing: str, change: Change
-) -> ExitCode:
-    """Make `change` durable first, then act on it. Raises ReconcilerError for a label that is not declared."""
+def carry_out(compose: Compose, config: Path | None, host_file: Path | None, request: Request) -> ExitCode:
+    """Have the request remembered first, then acted on. Raises ReconcilerError for a label that nobody knows."""
     composition = compose(settings(config, host_file, ()))
     desired, _ = composition.desired()
-    _refuse_unknown(desired, labels)
-    with composition.exclusively(f"{doing} {' '.join(labels)}"):
-        host = composition.host
-        host.state.save(change(host.state.ledger(), labels, host.clock.now()))
-        return settle(composition, desired, seconds(DEFAULT_TIMEOUT))
+    _refuse_unknown(composition, desired, request.labels)
+    watch, timeout = running(composition), seconds(DEFAULT_TIMEOUT)
+    with watch or composition.exclusively(f"{request.do} {' '.join(request.labels)}"):
+        if watch is not None:
+            return hand_over(watch, composition, request, timeout)
+        return settle(composition, desired, request, timeout)
 
 
 def chosen(
     compose: Compose, config: Path | None, host_file: Path | None, label: str | None, everything: bool
 ) -> tuple[str, ...]:
-    """One label or all that are declared. Raises click.UsageError where neither or both were said."""
+    """One label, or all that are declared or run. Raises click.UsageError where neither or both were said."""
     if (label is None) != everything:
         raise click.UsageError("say one LABEL, or --all")
     if label is not None:
         return (label,)
-    desired, _ = compose(settings(config, host_file, ())).desired()
-    return tuple(name for name, model in desired.state.models.items() if model.port != "none")
+    composition = compose(settings(config, host_file, ()))
+    desired, _ = composition.desired()
+    declared = [name for name, model in desired.state.models.items() if model.port != "none"]
+    return tuple(dict.fromkeys([*declared, *composition.host.processes.records({})]))
 
 
-def _refuse_unknown(desired: Desired, labels: tuple[str, ...]) -> None:
-    for label in labels:
-        if label not in desired.state.models:
+def _refuse_unknown(composition: Composition, desired: Desired, labels: tuple[str, ...]) -> None:
+    unknown = [label for label in labels if label not in desired.state.models]
+    recorded = composition.host.processes.records({}) if unknown else {}
+    for label in unknown:
+        if label not in recorded:
             import difflib
 
             near = difflib.get_close_matches(label, desired.state.models, n=1)

@@ -1,12 +1,11 @@
 """`retry`: forget that a server has failed, and try it again now."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from reconciler.model.ledger import Ledger
-from reconciler.surface.cli.labels import chosen, remember_and_settle
+from reconciler.engine.requests import Asked, Request
+from reconciler.surface.cli.labels import carry_out, chosen
 from reconciler.surface.cli.options import file_options
 from reconciler.surface.composition import Compose
 
@@ -18,9 +17,5 @@ from reconciler.surface.composition import Compose
 @click.pass_obj
 def command(compose: Compose, config: Path | None, host_file: Path | None, everything: bool, label: str | None) -> int:
     """Start a held server again, with a clean sheet."""
-
-    def forgive(ledger: Ledger, names: tuple[str, ...], now: float) -> Ledger:
-        return replace(ledger, attempts={n: a for n, a in ledger.attempts.items() if n not in names})
-
     labels = chosen(compose, config, host_file, label, everything)
-    return remember_and_settle(compose, config, host_file, labels, "retry", forgive)
+    return carry_out(compose, config, host_file, Request(do=Asked.RETRY, labels=labels))

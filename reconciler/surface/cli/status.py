@@ -1,36 +1,69 @@
 """`status`: what is served, on the two axes of sync and health, without changing anything."""
 
+import sys
+import time
 from pathlib import Path
+from typing import Final, NoReturn
 
 import click
 
-from reconciler.model.problem import ExitCode
+from reconciler.model.problem import ExitCode, ReconcilerError
 from reconciler.observing.observe import survey
+from reconciler.planning.plan import Decision
 from reconciler.planning.status import ServerStatus, status
 from reconciler.surface.cli.options import FORMATS, settings, settings_options
-from reconciler.surface.composition import Compose
+from reconciler.surface.composition import Compose, Composition
 from reconciler.surface.render.text import printable
+
+_GLANCE: Final = 0.5
+"""Seconds between two looks while the status is watched."""
 
 
 @click.command("status")
 @settings_options
 @click.option("-o", "--output", type=click.Choice(FORMATS), default="table", help="How to print it.")
+@click.option("-w", "--watch", is_flag=True, help="Show it again whenever it changes; Ctrl-C ends it.")
 @click.pass_obj
 def command(
-    compose: Compose, config: Path | None, host_file: Path | None, overrides: tuple[str, ...], output: str
+    compose: Compose, config: Path | None, host_file: Path | None, overrides: tuple[str, ...], output: str, watch: bool
 ) -> int:
     """Show what is served, and what stands against the rest."""
     composition = compose(settings(config, host_file, overrides))
-    desired, _ = composition.desired()
-    host, planner = composition.host, composition.planner
-    facts = survey(host, desired, composition.host_file, host.state.ledger(), planner.backends)
-    decision = planner.decide(facts)
+    if watch:
+        _follow(composition, output)
+    decision = _decision(composition)
     entries = status(decision.view, decision.plan)
     if output == "table":
         _table(entries)
     else:
         _data(entries, output)
     return ExitCode.BLOCKED if decision.plan.blocked else ExitCode.OK
+
+
+def _decision(composition: Composition) -> Decision:
+    desired, _ = composition.desired()
+    host, planner = composition.host, composition.planner
+    return planner.decide(survey(host, desired, composition.host_file, host.state.ledger(), planner.backends))
+
+
+def _follow(composition: Composition, output: str) -> NoReturn:
+    """Print the whole whenever a part of it is new: on a terminal in place, else below one another."""
+    before: tuple[ServerStatus, ...] | None = None
+    while True:
+        try:
+            decision = _decision(composition)
+        except ReconcilerError as error:
+            click.echo(printable(f"{error.message} [{error.reference}]"), err=True)
+        else:
+            entries = status(decision.view, decision.plan)
+            if entries != before and output == "table":
+                if sys.stdout.isatty():
+                    click.clear()
+                _table(entries)
+            elif entries != before:
+                _data(entries, output)
+            before = entries
+        time.sleep(_GLANCE)
 
 
 def _table(entries: tuple[ServerStatus, ...]) -> None:

@@ -1,0 +1,199 @@
+"""Asking one server: until two completions in a row are given, and again when that has to be repeated."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from reconciler.backends.base import Answer, Backend, Sign
+from reconciler.model.base import noun
+from reconciler.model.observed import Absent, Health, Listener, Observation, Present, ServerProcess
+
+from .diagnosis import LogDiagnosis
+from .server_log import size
+
+PROOFS: Final = 2
+"""Completions in a row: the first may have come from a server that was just dying."""
+REFUSALS: Final = 3
+"""Errors in a row to the same question: the first may have come from a server that was just starting."""
+MISSES: Final = 3
+"""Questions in a row that a server which has answered before may leave unanswered while its log stands still."""
+LOADING_TIMEOUT: Final = 120.0
+"""Seconds that the first completions may take: they wait for the weights."""
+REPEAT_TIMEOUT: Final = 30.0
+REPEAT: Final = 600.0
+"""Seconds after which an idle server proves itself again."""
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 1.0
+_BODY_SHOWN: Final = 200
+
+_CAUSES: Final = {
+    Sign.DEAD: "unable-to-generate",
+    Sign.WRONG_MODEL: "wrong-model",
+    Sign.REFUSED: "refuses-requests",
+}
+
+
+@noun
+class Evidence:
+    """What asking a process has shown so far."""
+
+    health: Health
+    cause: str = ""
+    detail: str = ""
+    permanent: bool = False
+    proved_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What an inquiry works with."""
+
+    backend: Backend
+    ask: Callable[[ServerProcess, Backend, float], Awaitable[Answer | None]]
+    """One question with a time limit in seconds; None where nobody answered."""
+    look: Callable[[int], Observation[Listener]]
+    logs: LogDiagnosis
+    now: Callable[[], float]
+    tell: Callable[[], None]
+    """There is new evidence."""
+
+
+class Inquiry:
+    """The asking of one process, from its first sight to its end."""
+
+    def __init__(self, process: ServerProcess, means: Means, proved_at: float | None) -> None:
+        self.process = process
+        self.asked_since = means.now()
+        self.evidence = Evidence(health=Health.STARTING)
+        if proved_at is not None:
+            self.evidence = Evidence(health=Health.SERVING, proved_at=proved_at)
+        self._means = means
+        self._doubt = asyncio.Event()
+        self._logged = size(process.log)
+        self.task = asyncio.create_task(self._run(), name=f"ask {process.label}")
+
+    async def _run(self) -> None:
+        if self.evidence.proved_at is None and not await self._prove():
+            return
+        while await self._prove_again():
+            pass
+
+    def glance(self) -> None:
+        """Doubt a server that has answered before when something speaks against it; costs no question."""
+        if self.evidence.health is not Health.SERVING or self._doubt.is_set():
+            return
+        if self._unreachable() is not None:
+            self._doubt.set()
+            return
+        logged = size(self.process.log)
+        if logged != self._logged and self._means.logs.of(self.process) is not None:
+            self._doubt.set()
+
+    # --------------------------------------------------------------------------------------------------- proving
+
+    async def _prove(self) -> bool:
+        proofs, refusals, pause = 0, 0, _FIRST_PAUSE
+        while True:
+            if lost := self._lost_port():
+                return self._condemn("port-lost", lost)
+            self._say_phase()
+            answer, sign = await self._ask(LOADING_TIMEOUT)
+            proofs = proofs + 1 if sign is Sign.COMPLETION else 0
+            refusals = refusals + 1 if sign is Sign.REFUSED else 0
+            if proofs == PROOFS:
+                return self._proved()
+            if sign in (Sign.DEAD, Sign.WRONG_MODEL) or refusals == REFUSALS:
+                return self._condemn(_CAUSES[sign], _said(answer))
+            if answer is None and self._means.logs.of(self.process) is not None:
+                return self._condemn("unable-to-generate", "")
+            if not proofs:
+                await asyncio.sleep(pause)
+                pause = min(_LONGEST_PAUSE, pause * 1.5)
+
+    async def _prove_again(self) -> bool:
+        """Wait until the proof is due or in doubt, and repeat it; False: it is lost."""
+        if not await self._due():
+            return True
+        misses, refusals, pause = 0, 0, _FIRST_PAUSE
+        while misses < MISSES:
+            if lost := self._lost_port():
+                return self._condemn("port-lost", lost)
+            before = size(self.process.log)
+            answer, sign = await self._ask(REPEAT_TIMEOUT)
+            if sign is Sign.COMPLETION:
+                return self._proved()
+            refusals = refusals + 1 if sign is Sign.REFUSED else 0
+            if sign in (Sign.DEAD, Sign.WRONG_MODEL) or refusals == REFUSALS:
+                return self._condemn(_CAUSES[sign], _said(answer))
+            # A log that grows while nobody answers is a server at work on something else.
+            misses = misses + 1 if size(self.process.log) == before else 0
+            await asyncio.sleep(pause)
+            pause = min(_LONGEST_PAUSE, pause * 4)
+        why = self._unreachable() or f"no answer within {REPEAT_TIMEOUT:.0f} s, {MISSES} times in a row"
+        return self._condemn("unresponsive", f"it has answered before, and now: {why}")
+
+    async def _due(self) -> bool:
+        """False: it is not idle, and its traffic stands for a proof."""
+        proved_at = self.evidence.proved_at or 0.0
+        try:
+            async with asyncio.timeout(max(0.0, proved_at + REPEAT - self._means.now())):
+                await self._doubt.wait()
+        except TimeoutError:
+            logged, before = size(self.process.log), self._logged
+            self._logged = logged
+            if logged > before:
+                self.evidence = Evidence(health=Health.SERVING, proved_at=self._means.now())
+                return False
+        return True
+
+    async def _ask(self, seconds: float) -> tuple[Answer | None, Sign]:
+        answer = await self._means.ask(self.process, self._means.backend, seconds)
+        return answer, Sign.NOT_YET if answer is None else self._means.backend.judge(answer)
+
+    # -------------------------------------------------------------------------------------------------- concluding
+
+    def _proved(self) -> bool:
+        self._logged = size(self.process.log)
+        self._doubt.clear()
+        self.evidence = Evidence(health=Health.SERVING, proved_at=self._means.now())
+        self._means.tell()
+        return True
+
+    def _condemn(self, cause: str, detail: str) -> bool:
+        """It cannot serve; what its log says is more exact than what it answers."""
+        found = self._means.logs.of(self.process)
+        self.evidence = (
+            Evidence(health=Health.ZOMBIE, cause=cause, detail=detail)
+            if found is None
+            else Evidence(health=Health.ZOMBIE, cause=found.cause, detail=found.message, permanent=found.permanent)
+        )
+        self._means.tell()
+        return False
+
+    def _say_phase(self) -> None:
+        """Say how far a start has come. mlx_lm.server 0.32 listens before it loads."""
+        listening = isinstance(self._means.look(self.process.port), Present)
+        phase = Evidence(health=Health.STARTING)
+        if listening:
+            phase = Evidence(health=Health.STARTING, cause="loading", detail="it listens and loads its weights")
+        if phase != self.evidence:
+            self.evidence = phase
+            self._means.tell()
+
+    def _lost_port(self) -> str | None:
+        """Why the port leads to somebody else: mlx_lm.server lives on, model in memory, when it lost its port."""
+        process, listener = self.process, self._means.look(self.process.port)
+        if not isinstance(listener, Present) or listener.value.pid in (None, process.pid):
+            return None
+        return f"port {process.port} is held by pid {listener.value.pid}, so nothing reaches pid {process.pid}"
+
+    def _unreachable(self) -> str | None:
+        """Why no request reaches it, or None."""
+        if isinstance(self._means.look(self.process.port), Absent):
+            return f"nothing listens on port {self.process.port}"
+        return self._lost_port()
+
+
+def _said(answer: Answer | None) -> str:
+    return "" if answer is None else answer.body[:_BODY_SHOWN].decode(errors="replace")

@@ -1,0 +1,50 @@
+"""The log of one launch: its size, and its last lines, fit to be shown."""
+
+import os
+from typing import Final
+
+from reconciler.model.secret import redacted
+
+from .port_owners import shown
+
+LINES: Final = 40
+"""How much of a log explains a failure."""
+_TAIL: Final = 16_384
+_WHOLE: Final = 262_144
+"""Bytes. A model with a part missing writes two lines for each of its tensors (docs/decisions/0006)."""
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+def size(path: str) -> int:
+    """Bytes of a log; 0 where there is none."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def tail(path: str, start: int, lines: int = LINES) -> tuple[str, ...]:
+    """The last lines that were written after byte `start`, without secrets and escape sequences; empty where none."""
+    return tuple(safe(line.rstrip()) for line in _end(path, start, _TAIL) if line.strip())[-lines:]
+
+
+def end(path: str, start: int) -> tuple[str, ...]:
+    """As much of a launch's log as a diagnosis needs, as it was written: nothing to be shown."""
+    return tuple(_end(path, start, _WHOLE))
+
+
+def safe(text: str) -> str:
+    """Words of a log, fit to be shown."""
+    return shown(redacted(text))
+
+
+def _end(path: str, start: int, most: int) -> list[str]:
+    try:
+        with open(os.open(path, _READ), "rb") as file:
+            size_now = file.seek(0, os.SEEK_END)
+            # A log that was emptied meanwhile is this launch's from its beginning.
+            first = start if start <= size_now else 0
+            file.seek(max(first, size_now - most))
+            return file.read(most).decode("utf-8", "replace").splitlines()
+    except OSError:
+        return []

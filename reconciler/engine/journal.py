@@ -1,0 +1,158 @@
+"""What happened between two ticks, in words: differences of the ledger and of the plan, and outcomes of jobs."""
+
+from collections.abc import Iterable, Iterator
+from typing import Final, TypeVar
+
+from reconciler.model.base import noun
+from reconciler.model.event import Event, EventKind
+from reconciler.model.ledger import Ledger
+from reconciler.model.names import ENSEMBLE, Subject, server_subject, source_subject
+from reconciler.model.plan import Action, Blocked, Waiting
+from reconciler.planning.plan import Decision
+
+from .jobs import Outcome
+
+Entry = TypeVar("Entry", Blocked, Waiting)
+_Reason = tuple[Subject, str]
+"""Subject and stable reference; the sentence has numbers in it, and a new number is nothing new."""
+
+
+_STILL: Final = (EventKind.REVISION, EventKind.BLOCKED, EventKind.CLEARED)
+"""What may be told of a world in which nothing moves."""
+
+
+@noun
+class Told:
+    """What has been told already, so that it is not told again."""
+
+    revision: str
+    waiting: frozenset[_Reason]
+    blocked: frozenset[_Reason]
+    settled: bool
+
+
+def recalled(history: Iterable[Event]) -> Told:
+    """What earlier runs have told."""
+    revision, settled, blocked = "", True, set[_Reason]()
+    for event in history:
+        revision = event.revision or revision
+        settled = event.kind is EventKind.SETTLED or (settled and event.kind in _STILL)
+        if event.kind is EventKind.BLOCKED:
+            blocked.add((event.subject, event.reference))
+        elif event.kind is EventKind.CLEARED:
+            blocked.discard((event.subject, event.reference))
+    return Told(revision=revision, waiting=frozenset(), blocked=frozenset(blocked), settled=settled)
+
+
+def told(decision: Decision) -> Told:
+    """What has been told once the events of this decision have been."""
+    plan = decision.plan
+    return Told(
+        revision=decision.view.facts.desired.revision,
+        waiting=frozenset(map(_reason, plan.waiting)),
+        blocked=frozenset(map(_reason, plan.blocked)),
+        settled=plan.settled,
+    )
+
+
+def events(before: Told, known: Ledger, decision: Decision, outcomes: Iterable[Outcome]) -> tuple[Event, ...]:
+    """Everything of a tick that is new; `known` is the ledger before it. In the order in which people tell it."""
+    facts = decision.view.facts
+    now, revision = facts.now, facts.desired.revision
+    new = [*_ended(outcomes), *_remembered(known, decision), *_planned(before, decision)]
+    moved = not before.settled or any(kind not in _STILL for kind, *_ in new)
+    if decision.plan.settled and moved:
+        new.append((EventKind.SETTLED, ENSEMBLE, _outcome(decision), "", "settled"))
+    return tuple(
+        Event(at=now, kind=kind, subject=subject, text=text, action=action, reference=reference, revision=revision)
+        for kind, subject, text, action, reference in new
+    )
+
+
+_New = tuple[EventKind, Subject, str, str, str]
+"""Kind, subject, sentence, kind of the action, reference."""
+
+
+def _ended(outcomes: Iterable[Outcome]) -> Iterator[_New]:
+    for outcome in outcomes:
+        action = outcome.action
+        if outcome.cause is None:
+            yield EventKind.DONE, action.subject, f"{action.kind} done", action.kind, action.reference
+        else:
+            yield EventKind.FAILED, action.subject, outcome.error, action.kind, outcome.cause
+
+
+def changed(before: Ledger, after: Ledger) -> Iterator[tuple[EventKind, Subject, str, str]]:
+    """What a person has said: kind, subject, sentence and reference."""
+    for label, suspension in after.suspensions.items():
+        if before.suspensions.get(label) != suspension:
+            yield EventKind.SUSPENDED, server_subject(label), suspension.reason, "suspended"
+    for label in before.suspensions.keys() - after.suspensions.keys():
+        yield EventKind.RESUMED, server_subject(label), "it may run again", "resumed"
+    for label in _labels(before) - after.attempts.keys():
+        yield EventKind.RETRIED, server_subject(label), "earlier failures do not count any more", "retried"
+
+
+def _labels(ledger: Ledger) -> set[str]:
+    return {label for label in ledger.attempts if ":" not in label}
+
+
+def _remembered(known: Ledger, decision: Decision) -> Iterator[_New]:
+    after, live = decision.ledger, decision.view.facts.observed.servers
+    for label, attempt in after.attempts.items():
+        old = known.attempts.get(label)
+        fresh = old is None or (old.spec_hash, old.count) != (attempt.spec_hash, attempt.count)
+        # The failure of an action has been told as its outcome.
+        if fresh and attempt.evidence:
+            yield EventKind.FAILED, server_subject(label), attempt.error, "", attempt.cause
+    for label, proof in after.proofs.items():
+        old_proof = known.proofs.get(label)
+        server = live.get(label)
+        if server is not None and (old_proof is None or old_proof.instance != proof.instance):
+            text = f"pid {server.pid} answers on port {server.port}"
+            yield EventKind.PROVED, server_subject(label), text, "", "proved"
+
+
+def _planned(before: Told, decision: Decision) -> Iterator[_New]:
+    plan, facts = decision.plan, decision.view.facts
+    if before.revision != facts.desired.revision:
+        yield EventKind.REVISION, source_subject("worktree"), _revision(decision), "", "revision"
+    for blocked in _new(plan.blocked, before.blocked):
+        yield EventKind.BLOCKED, blocked.subject, f"{blocked.reason}. {blocked.hint}", "", blocked.reference
+    now = set(map(_reason, plan.blocked))
+    for subject, reference in sorted(before.blocked - now):
+        yield EventKind.CLEARED, subject, f"{reference} does not stand against it any more", "", reference
+    for action in plan.actions:
+        yield EventKind.STARTED, action.subject, about(action), action.kind, action.reference
+    for waiting in _new(plan.waiting, before.waiting):
+        if waiting.reference != "in-progress":
+            yield EventKind.WAITING, waiting.subject, waiting.reason, "", waiting.reference
+
+
+def _new(entries: Iterable[Entry], old: frozenset[_Reason]) -> Iterator[Entry]:
+    """One entry for each reason that was not there before."""
+    known = set(old)
+    for entry in entries:
+        if _reason(entry) not in known:
+            known.add(_reason(entry))
+            yield entry
+
+
+def _reason(entry: Blocked | Waiting) -> _Reason:
+    return entry.subject, entry.reference
+
+
+def _outcome(decision: Decision) -> str:
+    serving = sum(change.verdict == "matches" for change in decision.view.changes)
+    return f"{serving} serving, {len({b.subject for b in decision.plan.blocked})} blocked"
+
+
+def _revision(decision: Decision) -> str:
+    desired = decision.view.facts.desired
+    return f"{desired.revision}, {len(desired.state.models)} models"
+
+
+def about(action: Action) -> str:
+    """What an action is about to do, and why."""
+    port = action.claims.port
+    return action.reason if port is None else f"port {port}, {action.reason}"

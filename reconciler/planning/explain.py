@@ -1,0 +1,134 @@
+"""Everything that one decision knows about one subject, side by side."""
+
+from collections.abc import Iterator
+
+from reconciler.model.base import noun
+from reconciler.model.change import Change
+from reconciler.model.ledger import Attempt, ServiceProof, Suspension
+from reconciler.model.names import Subject, gateway_subject
+from reconciler.model.observed import Absent, Present, ServerProcess, Unknown
+from reconciler.model.plan import Blocked, Waiting
+from reconciler.model.routes import Route
+from reconciler.model.units import human
+
+from .diff import owner
+from .plan import Decision
+from .status import ServerStatus, status
+
+
+@noun
+class Side:
+    """One property as it is declared and as it is."""
+
+    name: str
+    desired: str
+    """Empty where nothing is declared about it."""
+    observed: str
+    """Empty where there is nothing to be seen."""
+
+
+@noun
+class Explanation:
+    """One subject."""
+
+    subject: Subject
+    status: ServerStatus | None
+    """None for what is no server."""
+    sides: tuple[Side, ...]
+    next: tuple[str, ...]
+    """What would be done now, in words."""
+    waiting: tuple[Waiting, ...]
+    blocked: tuple[Blocked, ...]
+    attempt: Attempt | None = None
+    suspension: Suspension | None = None
+    proof: ServiceProof | None = None
+    live: ServerProcess | None = None
+
+
+def subjects(decision: Decision) -> tuple[Subject, ...]:
+    """Everything that can be explained."""
+    servers = [change.subject for change in decision.view.changes]
+    gateways = [gateway_subject(kind) for kind in decision.view.wanted]
+    others = [b.subject for b in decision.plan.blocked] + [w.subject for w in decision.plan.waiting]
+    return tuple(dict.fromkeys([*servers, *gateways, *others]))
+
+
+def explain(decision: Decision, subject: Subject) -> Explanation:
+    """What stands on both sides, what would be done, and what stands against it."""
+    view, plan = decision.view, decision.plan
+    change = next((c for c in view.changes if c.subject == subject), None)
+    label = change.label if change is not None else ""
+    ledger = view.facts.ledger
+    proof = ledger.proofs.get(label)
+    live = change.live if change is not None else None
+    return Explanation(
+        subject=subject,
+        status=next((s for s in status(view, plan) if change is not None and s.label == label), None),
+        sides=tuple(_server(decision, change) if change is not None else _gateway(decision, subject)),
+        next=tuple(f"{action.kind}: {action.reason}" for action in plan.actions if action.subject == subject),
+        waiting=tuple(w for w in plan.waiting if w.subject == subject),
+        blocked=tuple(b for b in plan.blocked if b.subject == subject),
+        attempt=ledger.attempts.get(label),
+        suspension=ledger.suspensions.get(label),
+        proof=proof if proof is not None and live is not None and proof.instance == live.instance else None,
+        live=live,
+    )
+
+
+def _server(decision: Decision, change: Change) -> Iterator[Side]:
+    target, live = change.target, change.live
+    names = dict.fromkeys([*(target.fields if target else ()), *(live.fields if live else ())])
+    for name in names:
+        declared = target.fields.get(name, "") if target is not None else ""
+        seen = live.fields.get(name, "") if live is not None and live.live else ""
+        if declared or seen:
+            yield Side(name=name, desired=declared, observed=seen)
+    if target is not None:
+        yield Side(name="weights", desired=target.reference, observed=_artifact(target.artifact))
+        need = "" if target.need is None else human(target.need.total)
+        held = "" if live is None or not live.live else human(live.memory)
+        yield Side(name="memory", desired=need, observed=held)
+        if target.port is not None:
+            yield Side(name="listener", desired="", observed=_listener(decision, target.port))
+
+
+def _artifact(found: object) -> str:
+    match found:
+        case Present(value=artifact) if artifact.complete:
+            return f"{artifact.identity[:12]}, complete"
+        case Present(value=artifact):
+            return f"{artifact.identity[:12]}, incomplete: {', '.join(artifact.missing[:3])}"
+        case Unknown(reason=reason):
+            return f"unknown: {reason}"
+        case _:
+            return "not there"
+
+
+def _listener(decision: Decision, port: int) -> str:
+    match decision.view.facts.observed.listener(port):
+        case Present(value=listener):
+            return f"{port} is held by {owner(listener)}"
+        case Unknown(reason=reason):
+            return f"{port} is unknown: {reason}"
+        case Absent():
+            return f"{port} is free"
+
+
+def _gateway(decision: Decision, subject: Subject) -> Iterator[Side]:
+    kind = subject.removeprefix("gateway/")
+    wanted = {route.label: route for route in decision.view.wanted.get(kind, ())}
+    state = decision.view.facts.observed.gateways.get(kind)
+    there = {r.label: r for r in state.value.routes} if isinstance(state, Present) else {}
+    if isinstance(state, Unknown):
+        yield Side(name="file", desired="", observed=f"unknown: {state.reason}")
+    for label in dict.fromkeys([*wanted, *there]):
+        yield Side(name=label, desired=_route(wanted.get(label)), observed=_route(there.get(label)))
+
+
+def _route(route: Route | None) -> str:
+    if route is None:
+        return ""
+    upstream = route.upstream
+    where = "nowhere" if upstream is None else f"{upstream.host}:{upstream.port} as {upstream.served_name}"
+    also = f", also {', '.join(route.aliases)}" if route.aliases else ""
+    return f"{where}{also}"

@@ -1,0 +1,1 @@
+"""What backends say about their programs."""

@@ -1,0 +1,1 @@
+"""Tables for the scripts that are run by path."""
