@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.launching import launching
+from benchmarks.looking import looking
 from benchmarks.ratios import timed
 from benchmarks.worlds import write_cache, write_host, write_state
 
@@ -27,6 +29,8 @@ def main() -> None:
         _start_up(env)
         _first_plan(root, env)
         _growth(root, env)
+        looking(root, ROUNDS, env)
+        launching(root, ROUNDS)
 
 
 def _environment(root: Path) -> dict[str, str]:

@@ -158,8 +158,7 @@ class LocalHost:
     def _prober(self) -> "CompletionProber":
         from reconciler.adapters.prober import CompletionProber
 
-        look, now = self._listeners.look, SystemClock().now
-        return CompletionProber(self._backends, self._logs, lambda port: look((port,))[port], now)
+        return CompletionProber(self._backends, self._logs, self._listeners.look, SystemClock().now)
 
     def _pids(self) -> Iterable[int]:
         """Our own processes, so that the owner of a port is found without a search."""

@@ -22,7 +22,7 @@ from typing import Final
 
 from reconciler.model.observed import Absent, Listener, Observation, Present, Unknown
 
-from .port_owners import Owner, Socket, owners_by_lsof, owners_by_proc
+from .port_owners import Found, Owner, Socket, owners_by_lsof, owners_by_proc
 
 DEADLINE: Final = 0.5
 """Seconds for all ports together that do not answer at once."""
@@ -68,6 +68,7 @@ class LocalListeners:
         self._known = known
         self._connect = sys.platform != "linux" if by_connecting is None else by_connecting
         self._deadline = deadline
+        self._owners: Found = {}
 
     def look(self, ports: Iterable[int]) -> Mapping[int, Observation[Listener]]:
         """One answer per port. Who listens is found out for taken ports only."""
@@ -87,7 +88,8 @@ class LocalListeners:
         for found in _listening():
             if found.port in asked:
                 taken.setdefault(found.port, []).append(found)
-        owners = owners_by_proc([s for group in taken.values() for s in group], self._known) if taken else {}
+        sockets = [socket for group in taken.values() for socket in group]
+        owners = owners_by_proc(sockets, self._known, self._owners) if taken else {}
         return {
             port: _present(port, [owners.get(s.inode) for s in taken[port]]) if port in taken else Absent()
             for port in wanted

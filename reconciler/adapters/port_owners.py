@@ -29,19 +29,43 @@ class Owner(NamedTuple):
     command: str | None
 
 
-def owners_by_proc(sockets: Sequence[Socket], known: Callable[[], Iterable[int]]) -> dict[int, Owner]:
-    """inode -> the first process that holds it, `known` pids first, then by pid; unnamed where none is visible."""
+Found = dict[int, tuple[str, Owner]]
+"""inode -> where its owner was seen to hold it, as a path below /proc, and who that is."""
+
+
+def owners_by_proc(
+    sockets: Sequence[Socket], known: Callable[[], Iterable[int]], before: Found | None = None
+) -> dict[int, Owner]:
+    """inode -> the first process that holds it, `known` pids first, then by pid; unnamed where none is visible.
+
+    `before` is what earlier calls have found, kept for the next one: a socket has its number as long as it is open, so
+    one look at the same place says that it is still held.
+    """
+    before = {} if before is None else before
     wanted = {f"socket:[{found.inode}]": found.inode for found in sockets if found.inode}
     owners: dict[int, Owner] = {}
-    for pid in _candidates(known, {found.uid for found in sockets}):
+    for link, inode in list(wanted.items()):
+        if inode in before and _link(before[inode][0]) == link:
+            owners[wanted.pop(link)] = before[inode][1]
+    for pid in _candidates(known, {found.uid for found in sockets}) if wanted else ():
         held = _held(pid, wanted)
         if held:
             owner = Owner(pid, command_line(pid))
-            for link in held:
-                owners[wanted.pop(link)] = owner
+            for link, path in held.items():
+                inode = wanted.pop(link)
+                owners[inode], before[inode] = owner, (path, owner)
         if not wanted:
             break
+    for inode in before.keys() - owners.keys():
+        del before[inode]
     return owners
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
 
 
 def _candidates(known: Callable[[], Iterable[int]], uids: set[int]) -> Iterator[int]:
@@ -62,18 +86,15 @@ def _user(pid: int) -> int | None:
         return None
 
 
-def _held(pid: int, wanted: dict[str, int]) -> set[str]:
-    """Which of the wanted socket links a process has; none where it is hidden or gone."""
-    held = set()
+def _held(pid: int, wanted: dict[str, int]) -> dict[str, str]:
+    """Which of the wanted socket links a process has, and where; none where it is hidden or gone."""
+    held = {}
     try:
         with os.scandir(f"/proc/{pid}/fd") as entries:
             for entry in entries:
-                try:
-                    link = os.readlink(entry.path)
-                except OSError:
-                    continue
+                link = _link(entry.path)
                 if link in wanted:
-                    held.add(link)
+                    held[link] = entry.path
     except OSError:
         pass
     return held

@@ -6,9 +6,9 @@ whole cache in the second.
 
 import asyncio
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from reconciler.backends.base import Answer, Backend
 from reconciler.model.ledger import ServiceProof
@@ -20,6 +20,9 @@ from .inquiry import Inquiry, Means
 if TYPE_CHECKING:
     import aiohttp
 
+RECENT: Final = 0.01
+"""Seconds for which a look at the ports holds."""
+
 
 class CompletionProber:
     """The readiness ladder of one event loop: our listener, an HTTP answer, two completions."""
@@ -28,11 +31,12 @@ class CompletionProber:
         self,
         backends: Mapping[str, Backend],
         logs: LogDiagnosis,
-        look: Callable[[int], Observation[Listener]],
+        look: Callable[[Iterable[int]], Mapping[int, Observation[Listener]]],
         now: Callable[[], float],
     ) -> None:
         self._backends = backends
         self._look = look
+        self._looked: tuple[float, Mapping[int, Observation[Listener]]] = (0.0, {})
         self._now = now
         self._logs = logs
         self._inquiries: dict[str, Inquiry] = {}
@@ -85,6 +89,16 @@ class CompletionProber:
             await self._session.close()
             self._session = None
 
+    def _listener(self, port: int) -> Observation[Listener]:
+        """Who listens on a port: one look serves all that are asked at a time."""
+        moment = asyncio.get_running_loop().time()
+        at, answers = self._looked
+        if moment - at > RECENT or port not in answers:
+            ports = {inquiry.process.port for inquiry in self._inquiries.values()}
+            answers = self._look({*ports, port})
+            self._looked = moment, answers
+        return answers[port]
+
     def _event(self) -> asyncio.Event:
         if self._changed is None:
             self._changed = asyncio.Event()
@@ -94,7 +108,7 @@ class CompletionProber:
         return Means(
             backend=backend,
             ask=self._complete,
-            look=self._look,
+            look=self._listener,
             logs=self._logs,
             now=self._now,
             tell=self._event().set,

@@ -102,7 +102,7 @@ def _refused(error: ReconcilerError) -> Blocked:
     return Blocked(
         subject=source_subject("worktree"),
         reference=error.reference,
-        reason=f"{error.message}{detail}; the last good state stays in force",
+        reason=f"{error.message}{detail}",
         hint=error.hint,
     )
 

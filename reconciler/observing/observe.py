@@ -7,7 +7,7 @@ from reconciler.model.desired import AUTO_RANGE, Desired, launch_reference
 from reconciler.model.host import HostFile
 from reconciler.model.ledger import Ledger
 from reconciler.model.names import port_range
-from reconciler.model.observed import Health, ObservedState, ServerProcess
+from reconciler.model.observed import Health, ObservedState, ServerProcess, Standing
 from reconciler.model.plan import Blocked, InFlight
 from reconciler.model.view import Facts
 from reconciler.ports.errors import ObservationError
@@ -57,7 +57,8 @@ def observe(host: Host, desired: Desired, ledger: Ledger, backends: Iterable[str
 def _proved(server: ServerProcess, ledger: Ledger) -> ServerProcess:
     """With the proof that an earlier run has left about this very process; fresh evidence against it counts more."""
     proof = ledger.proofs.get(server.label)
-    if server.health is Health.STARTING and proof is not None and proof.instance == server.instance:
+    ours = server.standing is Standing.OURS and server.health is Health.STARTING
+    if ours and proof is not None and proof.instance == server.instance:
         return replace(server, health=Health.SERVING, cause="", detail="", proved_at=proof.at)
     return server
 

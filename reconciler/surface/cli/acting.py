@@ -22,8 +22,6 @@ from reconciler.surface.control.asking import Connection, connect
 from reconciler.surface.render import ending
 from reconciler.surface.render.progress import Progress, progress
 
-DEFAULT_TIMEOUT = "30m"
-
 
 def settle(composition: Composition, desired: Desired, request: Request, timeout: float) -> ExitCode:
     """Do what was asked and run the loop until nothing is left to do, or for `timeout` seconds, and say how it ended.

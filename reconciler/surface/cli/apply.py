@@ -3,19 +3,18 @@
 import json
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
-from reconciler.engine.requests import Asked, Request
 from reconciler.model.desired import Desired
 from reconciler.model.document import FORMAT_VERSION
 from reconciler.model.problem import ExitCode, ReconcilerError
 from reconciler.model.units import DURATION, seconds
 from reconciler.observing.observe import survey
 from reconciler.planning.fingerprint import fingerprint
-from reconciler.planning.forecast import forecast
-from reconciler.surface.cli.acting import DEFAULT_TIMEOUT, hand_over, running, settle
-from reconciler.surface.cli.options import settings, settings_options
+from reconciler.planning.forecast import Forecast, forecast
+from reconciler.surface.cli.options import DEFAULT_TIMEOUT, settings, settings_options
 from reconciler.surface.composition import Compose, Composition
 from reconciler.surface.render import plan as render
 from reconciler.surface.render.text import printable
@@ -49,16 +48,21 @@ def command(
     desired, warnings = composition.desired()
     for warning in warnings:
         click.echo(printable(warning.located(composition.file)), err=True)
+    shown = _show(composition, _foresee(composition, desired), plan)
     if dry_run:
-        code, _ = _show(composition, desired)
-        return ExitCode.OK if code is ExitCode.CHANGES else code
+        return ExitCode.OK if shown.code is ExitCode.CHANGES else shown.code
+    if not shown.changes:
+        return shown.code  # nothing was written, not even a lock
+    from reconciler.engine.requests import Asked, Request
+    from reconciler.surface.cli.acting import hand_over, running, settle
+
     watch = running(composition)
     if watch is not None and overrides:
         raise click.UsageError("--set cannot be given while a watch is running: the watch would undo it")
     with watch or composition.exclusively("apply"):
-        code, changes = _show(composition, desired, plan)
-        if not changes:
-            return code
+        outcome = _foresee(composition, desired)
+        if fingerprint(outcome.first.facts) != shown.facts:
+            shown = _show(composition, outcome, plan)
         if not yes and plan is None:
             _confirm()
         request = Request(do=Asked.APPLY, revision=desired.revision)
@@ -67,16 +71,27 @@ def command(
         return settle(composition, desired, request, seconds(timeout))
 
 
-def _show(composition: Composition, desired: Desired, kept: Path | None = None) -> tuple[ExitCode, bool]:
-    """Print the plan; its exit code, and whether there is anything to do. Raises ReconcilerError on a stale one."""
+class _Shown(NamedTuple):
+    """A plan that a person has seen."""
+
+    code: ExitCode
+    changes: bool
+    facts: dict[str, str]
+
+
+def _foresee(composition: Composition, desired: Desired) -> Forecast:
     host, planner = composition.host, composition.planner
-    facts = survey(host, desired, composition.host_file, host.state.ledger(), planner.backends)
-    outcome = forecast(planner, facts)
+    return forecast(planner, survey(host, desired, composition.host_file, host.state.ledger(), planner.backends))
+
+
+def _show(composition: Composition, outcome: Forecast, kept: Path | None) -> _Shown:
+    """Print the plan. Raises ReconcilerError where a kept one is stale."""
+    facts = fingerprint(outcome.first.facts)
     if kept is not None:
-        _refuse_stale(kept, fingerprint(outcome.first.facts))
+        _refuse_stale(kept, facts)
     document = render.document(outcome, composition.file)
     click.echo(render.as_text(document), nl=False)
-    return ExitCode(document.exit_code), bool(document.actions)
+    return _Shown(ExitCode(document.exit_code), bool(document.actions), facts)
 
 
 def _refuse_stale(path: Path, now: dict[str, str]) -> None:

@@ -8,8 +8,8 @@ from reconciler.engine.requests import Request
 from reconciler.model.desired import Desired
 from reconciler.model.problem import ExitCode, ReconcilerError
 from reconciler.model.units import seconds
-from reconciler.surface.cli.acting import DEFAULT_TIMEOUT, hand_over, running, settle
-from reconciler.surface.cli.options import settings
+from reconciler.surface.cli.acting import hand_over, running, settle
+from reconciler.surface.cli.options import DEFAULT_TIMEOUT, settings
 from reconciler.surface.composition import Compose, Composition
 
 

@@ -10,6 +10,7 @@ from reconciler.surface.composition import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+DEFAULT_TIMEOUT: Final = "30m"
 FORMATS: Final = ("table", "json", "ndjson")
 
 
