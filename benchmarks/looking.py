@@ -56,7 +56,12 @@ def _cache(root: Path, rounds: int, env: Mapping[str, str]) -> None:
 
 def _server(port: int, number: int, pid: int) -> ServerProcess:
     return ServerProcess(
-        label=f"m{number}", port=port, standing=Standing.OURS, pid=pid, fields={"backend": "mlx-lm"}, served_name="default_model"
+        label=f"m{number}",
+        port=port,
+        standing=Standing.OURS,
+        pid=pid,
+        fields={"backend": "mlx-lm"},
+        served_name="default_model",
     )
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from reconciler.adapters.prober import CompletionProber
     from reconciler.adapters.watching import EditWatch
 
+_READ_FROM_ENVIRONMENT: Final = ("MODEL__", "HF_HOME", "HF_HUB_CACHE")
 _NAMES: Final = ("desired-state/ensemble.yaml", "ensemble.yaml")
 
 
@@ -72,16 +73,29 @@ class Wired:
         return held(self._machine.root, doing)
 
     @property
+    def place(self) -> str:
+        return os.path.realpath(self._path)
+
+    @property
+    def rules(self) -> str:
+        import hashlib
+
+        found = find_host_file(self._settings.host_file)
+        environ = {name: value for name, value in os.environ.items() if name.startswith(_READ_FROM_ENVIRONMENT)}
+        parts = (found and found[1], sorted(self._settings.overrides.items()), sorted(environ.items()))
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
+
+    @property
     def state(self) -> Path:
         return self._machine.root
 
     def log(self, label: str) -> Path:
         return self._machine.root / "logs" / f"{Path(label).name}.log"
 
-    def tail(self, process: ServerProcess, lines: int) -> tuple[str, ...]:
+    def tail(self, log: str, start: int, lines: int) -> tuple[str, ...]:
         from reconciler.adapters.server_log import tail
 
-        return tail(process.log, process.log_start, lines)
+        return tail(log, start, lines) if log else ()
 
     def ask(self) -> None:
         self._machine.asks = True
@@ -89,7 +103,7 @@ class Wired:
     def follow(self) -> None:
         from reconciler.adapters.watching import EditWatch
 
-        self._machine.follow(EditWatch(self._path))
+        self._machine.follow(EditWatch(self._source.folders))
 
     async def close(self) -> None:
         await self._machine.close()
@@ -157,8 +171,9 @@ class LocalHost:
     @cached_property
     def _prober(self) -> "CompletionProber":
         from reconciler.adapters.prober import CompletionProber
+        from reconciler.adapters.process_table import cpu_seconds
 
-        return CompletionProber(self._backends, self._logs, self._listeners.look, SystemClock().now)
+        return CompletionProber(self._backends, self._logs, self._listeners.look, SystemClock().now, cpu_seconds)
 
     def _pids(self) -> Iterable[int]:
         """Our own processes, so that the owner of a port is found without a search."""

@@ -5,7 +5,7 @@ from typing import ClassVar, Self
 
 from reconciler.model.base import noun
 from reconciler.model.change import Verdict
-from reconciler.model.observed import ObservedState
+from reconciler.model.observed import ObservedState, Standing
 from reconciler.model.plan import Blocked, Effect, Waiting
 from reconciler.model.view import View
 from reconciler.ports.host import Host
@@ -26,7 +26,11 @@ class Forget(OnProcess):
     @classmethod
     def propose(cls, view: View) -> Iterator[Self | Waiting | Blocked]:
         for change in view.changes:
-            if change.verdict is Verdict.DEAD_RECORD:
+            gone = change.live is not None and change.live.standing is Standing.GONE
+            # What was cut off after its process had ended is no crash of a server that is to run.
+            if change.verdict is Verdict.DEAD_RECORD or (
+                gone and change.verdict in (Verdict.SUSPENDED, Verdict.ASLEEP)
+            ):
                 yield from cls.of(change)
 
     def simulate(self, observed: ObservedState) -> Effect:

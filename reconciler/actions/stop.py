@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import ClassVar, Self
 
 from reconciler.model.base import noun
-from reconciler.model.names import server_subject
+from reconciler.model.names import gateway_subject, server_subject
 from reconciler.model.observed import ObservedState, Present, ServerProcess
 from reconciler.model.plan import Blocked, Effect, Waiting
 from reconciler.model.view import View
@@ -60,6 +60,7 @@ def _reachable(view: View, live: ServerProcess) -> Waiting | None:
             reference="waiting-for-withdrawal" if named else "draining",
             reason=f"{kind} {'still has its route' if named else 'may still be answering a request through it'}",
             until=None if named else state.value.drained_at,
+            on=gateway_subject(kind),
         )
     return None
 

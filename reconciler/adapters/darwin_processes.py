@@ -16,6 +16,7 @@ _UNIQUE_IDENTIFIER: Final = 17
 _UNIQUE_BYTES: Final = 56
 _RUSAGE_BYTES: Final = 96
 _AFTER_UUID: Final = 16
+_USER, _SYSTEM = 16, 24
 _START, _EXIT = 80, 88
 _KERN, _PROCARGS2 = 1, 49
 _ARGUMENT_BYTES: Final = 1 << 20
@@ -34,6 +35,19 @@ def seen(pid: int) -> Seen | None:
     except OSError:
         session = 0
     return Seen(pid, _u64(usage.raw, _START), _u64(usage.raw, _EXIT) == 0, session)
+
+
+def cpu_seconds(pid: int) -> float | None:
+    """Processor time that a process has used; the kernel counts it in ticks of its own clock."""
+    import ctypes
+
+    usage, base = ctypes.create_string_buffer(_RUSAGE_BYTES), (ctypes.c_uint32 * 2)()
+    if _library().proc_pid_rusage(ctypes.c_int(pid), ctypes.c_int(0), usage):
+        return None
+    if _library().mach_timebase_info(base) or not base[1]:
+        return None
+    ticks = _u64(usage.raw, _USER) + _u64(usage.raw, _SYSTEM)
+    return ticks * base[0] / base[1] / 1e9
 
 
 def unique(pid: int) -> int | None:

@@ -246,13 +246,13 @@ def _failed(place: _Place, real: str, error: OSError | _Unreadable) -> ActionErr
     folder = os.path.dirname(real)
     if not os.path.isdir(folder):
         why = f"there is no folder {folder}: make it, or mend the path in the host file"
-        return ActionError("gateway-folder-missing", f"{place.path} was not written: {why}")
+        return ActionError("gateway-folder-missing", f"{place.path} was not written: {why}", permanent=True)
     why = error.strerror or str(error)
     if error.errno == errno.EBUSY:
         why += " (a file that is mounted by itself cannot be replaced: mount its folder instead)"
     elif isinstance(error.filename, str) and os.path.isabs(error.filename):
         why += f" ({error.filename})"
-    return ActionError("gateway-unwritable", f"{place.path} was not written: {why}")
+    return ActionError("gateway-unwritable", f"{place.path} was not written: {why}", permanent=True)
 
 
 def _recall(path: str) -> _Memory:

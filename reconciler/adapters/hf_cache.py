@@ -131,6 +131,7 @@ class LocalArtifacts:
             identity=identity,
             path=path,
             missing=judged.wrong(),
+            foreign=judged.foreign,
             shards=judged.shards,
             weight_bytes=judged.weight_bytes,
             kv_bytes_per_token=judged.kv_bytes_per_token,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from reconciler.backends.base import Answer, Backend, Sign
@@ -10,7 +10,7 @@ from reconciler.model.base import noun
 from reconciler.model.observed import Absent, Health, Listener, Observation, Present, ServerProcess
 
 from .diagnosis import LogDiagnosis
-from .server_log import size
+from .server_log import safe, size
 
 PROOFS: Final = 2
 """Completions in a row: the first may have come from a server that was just dying."""
@@ -23,13 +23,17 @@ LOADING_TIMEOUT: Final = 120.0
 REPEAT_TIMEOUT: Final = 30.0
 REPEAT: Final = 600.0
 """Seconds after which an idle server proves itself again."""
+BUSY: Final = 0.01
+"""Share of one processor from which on a server is at work: decoding takes several times that, waiting nothing."""
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
 _BODY_SHOWN: Final = 200
+_WRONG_MODEL: Final = "wrong-model"
 
+_PERMANENT: Final = frozenset({_WRONG_MODEL})
 _CAUSES: Final = {
     Sign.DEAD: "unable-to-generate",
-    Sign.WRONG_MODEL: "wrong-model",
+    Sign.WRONG_MODEL: _WRONG_MODEL,
     Sign.REFUSED: "refuses-requests",
 }
 
@@ -54,6 +58,10 @@ class Means:
     """One question with a time limit in seconds; None where nobody answered."""
     look: Callable[[int], Observation[Listener]]
     logs: LogDiagnosis
+    belongs: Callable[[int, ServerProcess], bool]
+    """Whether a listener of this pid is the server's own."""
+    cpu: Callable[[int], float | None]
+    """Seconds of processor time that a process has used; None where that cannot be told."""
     now: Callable[[], float]
     tell: Callable[[], None]
     """There is new evidence."""
@@ -74,10 +82,17 @@ class Inquiry:
         self.task = asyncio.create_task(self._run(), name=f"ask {process.label}")
 
     async def _run(self) -> None:
-        if self.evidence.proved_at is None and not await self._prove():
-            return
-        while await self._prove_again():
-            pass
+        while True:
+            try:
+                if self.evidence.proved_at is None and not await self._prove():
+                    return
+                while await self._prove_again():
+                    pass
+                return
+            except Exception as error:  # a mistake of ours says nothing about the server, and must not end the asking
+                self.evidence = replace(self.evidence, detail=f"asking failed: {type(error).__name__}: {error}")
+                self._means.tell()
+                await asyncio.sleep(_LONGEST_PAUSE)
 
     def glance(self) -> None:
         """Doubt a server that has answered before when something speaks against it; costs no question."""
@@ -97,7 +112,9 @@ class Inquiry:
         while True:
             if lost := self._lost_port():
                 return self._condemn("port-lost", lost)
-            self._say_phase()
+            if not self._say_phase():
+                await asyncio.sleep(_LONGEST_PAUSE)
+                continue
             answer, sign = await self._ask(LOADING_TIMEOUT)
             proofs = proofs + 1 if sign is Sign.COMPLETION else 0
             refusals = refusals + 1 if sign is Sign.REFUSED else 0
@@ -119,15 +136,15 @@ class Inquiry:
         while misses < MISSES:
             if lost := self._lost_port():
                 return self._condemn("port-lost", lost)
-            before = size(self.process.log)
+            before = self._work()
             answer, sign = await self._ask(REPEAT_TIMEOUT)
             if sign is Sign.COMPLETION:
                 return self._proved()
             refusals = refusals + 1 if sign is Sign.REFUSED else 0
             if sign in (Sign.DEAD, Sign.WRONG_MODEL) or refusals == REFUSALS:
                 return self._condemn(_CAUSES[sign], _said(answer))
-            # A log that grows while nobody answers is a server at work on something else.
-            misses = misses + 1 if size(self.process.log) == before else 0
+            # Whoever does not answer and works is at something else, if it can be reached at all.
+            misses = 0 if self._worked(before) and self._unreachable() is None else misses + 1
             await asyncio.sleep(pause)
             pause = min(_LONGEST_PAUSE, pause * 4)
         why = self._unreachable() or f"no answer within {REPEAT_TIMEOUT:.0f} s, {MISSES} times in a row"
@@ -137,7 +154,8 @@ class Inquiry:
         """False: it is not idle, and its traffic stands for a proof."""
         proved_at = self.evidence.proved_at or 0.0
         try:
-            async with asyncio.timeout(max(0.0, proved_at + REPEAT - self._means.now())):
+            # A clock that was set back must not put it off.
+            async with asyncio.timeout(min(REPEAT, max(0.0, proved_at + REPEAT - self._means.now()))):
                 await self._doubt.wait()
         except TimeoutError:
             logged, before = size(self.process.log), self._logged
@@ -164,36 +182,60 @@ class Inquiry:
         """It cannot serve; what its log says is more exact than what it answers."""
         found = self._means.logs.of(self.process)
         self.evidence = (
-            Evidence(health=Health.ZOMBIE, cause=cause, detail=detail)
+            Evidence(health=Health.ZOMBIE, cause=cause, detail=detail, permanent=cause in _PERMANENT)
             if found is None
             else Evidence(health=Health.ZOMBIE, cause=found.cause, detail=found.message, permanent=found.permanent)
         )
         self._means.tell()
         return False
 
-    def _say_phase(self) -> None:
-        """Say how far a start has come. mlx_lm.server 0.32 listens before it loads."""
-        listening = isinstance(self._means.look(self.process.port), Present)
-        phase = Evidence(health=Health.STARTING)
-        if listening:
-            phase = Evidence(health=Health.STARTING, cause="loading", detail="it listens and loads its weights")
+    def _work(self) -> tuple[float, int, float | None]:
+        """Where the clock, its log and its processor time stand."""
+        cpu = self._means.cpu(self.process.pid) if self.process.pid is not None else None
+        return asyncio.get_running_loop().time(), size(self.process.log), cpu
+
+    def _worked(self, before: tuple[float, int, float | None]) -> bool:
+        """Whether it has done something since; lines of a log are also written for those who only look in."""
+        now = self._work()
+        if now[2] is None or before[2] is None:
+            return now[1] != before[1]
+        return now[2] - before[2] >= BUSY * (now[0] - before[0])
+
+    def _say_phase(self) -> bool:
+        """Say how far a start has come, and whether it may be asked. mlx_lm.server 0.32 listens before it loads.
+
+        A listener that is not named may be anybody's: another user's process, or several on one port.
+        """
+        phase, may = Evidence(health=Health.STARTING), True
+        match self._means.look(self.process.port):
+            case Present(value=listener) if listener.pid is None:
+                detail = f"something listens on port {listener.port}, and whether it is this server cannot be seen"
+                phase, may = Evidence(health=Health.STARTING, cause="listener-unnamed", detail=detail), False
+            case Present():
+                phase = Evidence(health=Health.STARTING, cause="loading", detail="it listens and loads its weights")
+            case _:
+                pass
         if phase != self.evidence:
             self.evidence = phase
             self._means.tell()
+        return may
 
-    def _lost_port(self) -> str | None:
+    def _lost_port(self, listener: Observation[Listener] | None = None) -> str | None:
         """Why the port leads to somebody else: mlx_lm.server lives on, model in memory, when it lost its port."""
-        process, listener = self.process, self._means.look(self.process.port)
-        if not isinstance(listener, Present) or listener.value.pid in (None, process.pid):
+        process, listener = self.process, listener or self._means.look(self.process.port)
+        if not isinstance(listener, Present) or listener.value.pid is None:
+            return None
+        if self._means.belongs(listener.value.pid, process):
             return None
         return f"port {process.port} is held by pid {listener.value.pid}, so nothing reaches pid {process.pid}"
 
     def _unreachable(self) -> str | None:
         """Why no request reaches it, or None."""
-        if isinstance(self._means.look(self.process.port), Absent):
+        listener = self._means.look(self.process.port)
+        if isinstance(listener, Absent):
             return f"nothing listens on port {self.process.port}"
-        return self._lost_port()
+        return self._lost_port(listener)
 
 
 def _said(answer: Answer | None) -> str:
-    return "" if answer is None else answer.body[:_BODY_SHOWN].decode(errors="replace")
+    return "" if answer is None else safe(answer.body.decode(errors="replace"))[:_BODY_SHOWN]

@@ -30,6 +30,9 @@ _NEEDED: Final = re.compile(
 _TEMPLATE_TEXT: Final = re.compile(rb'"chat_template"\s*:\s*("(?:[^"\\]++|\\.)*+")')
 _TOOLS: Final = re.compile(rb"\btools\b")
 
+_FOREIGN: Final = frozenset({"gguf", "bin", "pt", "pth", "onnx", "tflite", "h5", "msgpack", "npz"})
+"""Endings of weights in other formats."""
+
 Stamp = tuple[int, int, int, int]
 """Device, inode, size and mtime in nanoseconds: while these stay, so does the content."""
 Memo = dict[tuple[str, Stamp], Any]
@@ -54,6 +57,7 @@ class Judged:
     def __init__(self) -> None:
         self.missing: dict[str, str] = {}
         """File -> why, the empty text for one that is simply not there."""
+        self.foreign = ""
         self.shards = 1
         self.weight_bytes = 0
         self.kv_bytes_per_token = 0
@@ -139,6 +143,8 @@ def _judge_weights(files: Mapping[str, FoundFile], recall: Recall, judged: Judge
         judged.missing[name] = ""
     if not there and not judged.missing.keys() & expected:
         judged.missing[WEIGHTS] = ""
+        found = {name.rpartition(".")[2].lower() for name in files} & _FOREIGN
+        judged.foreign = min(found, default="")
     for name in there:
         try:
             judged.weight_bytes += recall("header", files[name], lambda f: declared_bytes(f.path, f.size))

@@ -5,21 +5,25 @@ whole cache in the second.
 """
 
 import asyncio
-import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from reconciler.backends.base import Answer, Backend
 from reconciler.model.ledger import ServiceProof
+from reconciler.model.names import authority
 from reconciler.model.observed import Health, Listener, Observation, ServerProcess
 
 from .diagnosis import LogDiagnosis
 from .inquiry import Inquiry, Means
+from .process_table import seen
 
 if TYPE_CHECKING:
     import aiohttp
 
+LARGEST: Final = 2**20
+"""Bytes of an answer to a question for one token; what is longer is none."""
+_CHUNK: Final = 65_536
 RECENT: Final = 0.01
 """Seconds for which a look at the ports holds."""
 
@@ -33,11 +37,13 @@ class CompletionProber:
         logs: LogDiagnosis,
         look: Callable[[Iterable[int]], Mapping[int, Observation[Listener]]],
         now: Callable[[], float],
+        cpu: Callable[[int], float | None] = lambda pid: None,
     ) -> None:
         self._backends = backends
         self._look = look
         self._looked: tuple[float, Mapping[int, Observation[Listener]]] = (0.0, {})
         self._now = now
+        self._cpu = cpu
         self._logs = logs
         self._inquiries: dict[str, Inquiry] = {}
         self._session: aiohttp.ClientSession | None = None
@@ -91,12 +97,12 @@ class CompletionProber:
 
     def _listener(self, port: int) -> Observation[Listener]:
         """Who listens on a port: one look serves all that are asked at a time."""
-        moment = asyncio.get_running_loop().time()
+        time = asyncio.get_running_loop().time
         at, answers = self._looked
-        if moment - at > RECENT or port not in answers:
+        if time() - at > RECENT or port not in answers:
             ports = {inquiry.process.port for inquiry in self._inquiries.values()}
             answers = self._look({*ports, port})
-            self._looked = moment, answers
+            self._looked = time(), answers  # of after the look, which takes longer than this where lsof answers
         return answers[port]
 
     def _event(self) -> asyncio.Event:
@@ -109,6 +115,8 @@ class CompletionProber:
             backend=backend,
             ask=self._complete,
             look=self._listener,
+            belongs=_belongs,
+            cpu=self._cpu,
             logs=self._logs,
             now=self._now,
             tell=self._event().set,
@@ -121,10 +129,26 @@ class CompletionProber:
         if self._session is None:
             self._session = aiohttp.ClientSession()
         question = backend.question(process.served_name)
-        url = f"http://{process.host}:{process.port}{question.path}"
+        url = f"http://{authority(process.host, process.port)}{question.path}"
         limit = aiohttp.ClientTimeout(total=seconds)
         try:
-            async with self._session.post(url, data=json.dumps(dict(question.body)), timeout=limit) as response:
-                return Answer(status=response.status, body=await response.read())
+            # An answer from where a redirect leads would prove somebody else.
+            async with self._session.post(
+                url, json=dict(question.body), timeout=limit, allow_redirects=False
+            ) as response:
+                body = bytearray()
+                async for part in response.content.iter_chunked(_CHUNK):
+                    body += part
+                    if len(body) > LARGEST:
+                        return Answer(status=response.status, body=b"")
+                return Answer(status=response.status, body=bytes(body))
         except (aiohttp.ClientError, TimeoutError, OSError):
             return None
+
+
+def _belongs(pid: int, process: ServerProcess) -> bool:
+    """Whether a listener is the server's: its first process, or one that this one has started in its session."""
+    if pid == process.pid:
+        return True
+    found = seen(pid)
+    return found is not None and found.session == process.pid

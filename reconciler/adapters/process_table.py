@@ -48,6 +48,20 @@ def seen(pid: int) -> Seen | None:
     return Seen(pid, int(rest[15]), alive, int(session))
 
 
+def cpu_seconds(pid: int) -> float | None:
+    """Processor time that a process has used; None where that cannot be told."""
+    if sys.platform == "darwin":
+        from . import darwin_processes
+
+        return darwin_processes.cpu_seconds(pid)
+    try:
+        raw = _read(f"/proc/{pid}/stat")
+    except OSError:
+        return None
+    user, system = raw[raw.rindex(b")") + 2 :].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
 def unique(pid: int) -> int | None:
     """What no other process of this boot ever has, not even with the same pid and tick (R06); None where unknown.
 

@@ -25,26 +25,35 @@ def size(path: str) -> int:
 
 def tail(path: str, start: int, lines: int = LINES) -> tuple[str, ...]:
     """The last lines that were written after byte `start`, without secrets and escape sequences; empty where none."""
-    return tuple(safe(line.rstrip()) for line in _end(path, start, _TAIL) if line.strip())[-lines:]
+    return tuple(shown(line.rstrip()) for line in _end(path, start, _TAIL) if line.strip())[-lines:]
 
 
 def end(path: str, start: int) -> tuple[str, ...]:
-    """As much of a launch's log as a diagnosis needs, as it was written: nothing to be shown."""
+    """As much of a launch's log as a diagnosis needs, without secrets, and with whatever a terminal would obey."""
     return tuple(_end(path, start, _WHOLE))
 
 
 def safe(text: str) -> str:
-    """Words of a log, fit to be shown."""
+    """Words of a server, fit to be shown."""
     return shown(redacted(text))
 
 
 def _end(path: str, start: int, most: int) -> list[str]:
+    """The whole lines among the last bytes; secrets are looked for before anything is cut to lines."""
     try:
-        with open(os.open(path, _READ), "rb") as file:
-            size_now = file.seek(0, os.SEEK_END)
-            # A log that was emptied meanwhile is this launch's from its beginning.
-            first = start if start <= size_now else 0
-            file.seek(max(first, size_now - most))
-            return file.read(most).decode("utf-8", "replace").splitlines()
+        handle = os.open(path, _READ)
     except OSError:
         return []
+    try:
+        size_now = os.fstat(handle).st_size
+        # A log that was emptied meanwhile is this launch's from its beginning.
+        first = start if start <= size_now else 0
+        begin = max(first, size_now - most)
+        content = os.pread(handle, most, begin)
+    except OSError:
+        return []
+    finally:
+        os.close(handle)
+    if begin > first:
+        content = content.partition(b"\n")[2]  # the first line has lost its beginning, and what would show a secret
+    return redacted(content.decode("utf-8", "replace")).splitlines()

@@ -3,7 +3,7 @@
 import os
 import stat
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -70,21 +70,17 @@ class StateDir:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise self._corrupt(f"its ledger is not what was written ({type(error).__name__})") from error
 
-    def events(self, after: int = 0) -> tuple[Event, ...]:
-        """What happened after the event of this number, oldest first. Raises ReconcilerError."""
+    def events(self, after: int = 0, last: int = KEPT_EVENTS) -> tuple[Event, ...]:
+        """The last so many events after the one of this number, oldest first. Raises ReconcilerError."""
         if not self.database.exists():
             return ()
         import sqlite3
 
         try:
-            rows = self._read(
-                f"SELECT {', '.join(_COLUMNS)}, number FROM events WHERE number > ? ORDER BY number", (after,), since=2
-            )
-            return tuple(_event(row) for row in rows)
+            query = f"SELECT {', '.join(_COLUMNS)}, number FROM events WHERE number > ? ORDER BY number DESC LIMIT ?"
+            return tuple(_events(reversed(self._read(query, (after, last), since=2))))
         except (sqlite3.DatabaseError, OSError) as error:
             raise self._failed(error) from error
-        except ValueError as error:
-            raise self._corrupt(f"an event is not what was written ({error})") from error
 
     def save(self, ledger: Ledger, events: Sequence[Event] = ()) -> None:
         """Durable when it returns, both or neither. Raises ReconcilerError."""
@@ -149,7 +145,7 @@ class StateDir:
             places = ", ".join("?" * len(_COLUMNS))
             connection.executemany(
                 f"INSERT INTO events ({', '.join(_COLUMNS)}) VALUES ({places})",
-                [tuple(str(v) if isinstance(v, str) else v for v in map(e.__getattribute__, _COLUMNS)) for e in events],
+                [tuple(_storable(getattr(event, name)) for name in _COLUMNS) for event in events],
             )
             connection.execute(
                 "DELETE FROM events WHERE number <= (SELECT MAX(number) FROM events) - ?", (KEPT_EVENTS,)
@@ -220,10 +216,18 @@ class StateDir:
         )
 
 
-def _event(row: tuple[Any, ...]) -> Event:
-    """The inverse of what is written. Raises ValueError."""
-    fields = dict(zip((*_COLUMNS, "number"), row, strict=True))
-    return Event(**{**fields, "kind": EventKind(fields["kind"])})
+def _storable(value: object) -> object:
+    """Text of a stranger as SQLite takes it: half a surrogate pair can stand in a file name, and not in UTF-8."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+def _events(rows: Iterable[tuple[Any, ...]]) -> Iterator[Event]:
+    """The inverse of what is written; an event of a kind that only a newer version knows is left out."""
+    kinds = {kind.value: kind for kind in EventKind}
+    for row in rows:
+        fields = dict(zip((*_COLUMNS, "number"), row, strict=True))
+        if fields["kind"] in kinds:
+            yield Event(**{**fields, "kind": kinds[fields["kind"]]})
 
 
 def _parse(text: str) -> Ledger:
@@ -232,10 +236,14 @@ def _parse(text: str) -> Ledger:
 
     document: dict[str, Any] = json.loads(text)
     return Ledger(
-        attempts={name: Attempt(**fields) for name, fields in document["attempts"].items()},
+        attempts={
+            name: Attempt(**{**fields, "command": tuple(fields.get("command", ()))})
+            for name, fields in document["attempts"].items()
+        },
         suspensions={name: Suspension(**fields) for name, fields in document["suspensions"].items()},
         proved=frozenset(document["proved"]),
-        proofs={name: ServiceProof(**fields) for name, fields in document["proofs"].items()},
+        # Layout 1 kept a text, which says nothing about when: such a server is asked again.
+        proofs={name: ServiceProof(**p) for name, p in document["proofs"].items() if isinstance(p, dict)},
         launched=frozenset(document["launched"]),
         leases={name: int(port) for name, port in document["leases"].items()},
         reserved=frozenset(document.get("reserved", ())),

@@ -59,6 +59,20 @@ class WorktreeSource:
             tracked=_is_tracked(self._folder),
         )
 
+    def folders(self) -> Iterator[str]:
+        """Every folder in which something is read: what is to be watched. One that is not there is left out."""
+        yield self._folder
+        for place, inner, _ in os.walk(os.path.join(self._folder, TEMPLATES)):
+            yield place
+            if place.count("/") - self._folder.count("/") >= MAX_DEPTH:
+                inner.clear()
+        try:
+            with open(os.path.join(self._folder, self._file), "rb") as file:
+                named = _mentioned(file.read(FILE_LIMIT))
+        except OSError:
+            return
+        yield from sorted({os.path.join(self._folder, os.path.dirname(path)) for path in named if "/" in path})
+
     def _open_folder(self) -> int:
         try:
             return os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)

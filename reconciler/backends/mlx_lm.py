@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Final
 
 from reconciler.model.desired import ModelSpec, Scalar
+from reconciler.model.names import authority
 
 from .base import (
     Answer,
@@ -84,7 +85,7 @@ class MlxLm:
             f"--model={start.model_path}",
             f"--host={start.host}",
             f"--port={start.port}",
-            f"--allowed-origins=http://{start.host}:{start.port}",
+            f"--allowed-origins=http://{authority(start.host, start.port)}",
             *flags(self, start.options),
         ]
         if start.draft_path is not None:

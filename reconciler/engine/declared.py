@@ -61,37 +61,46 @@ class Followed:
         self._good = first
         self._read = read
         self._guard = guard
-        self._seen: tuple[str, float] = (first.revision, 0.0)
-        self._accepted = first.revision
+        self._seen: tuple[str, float] | None = None
+        """What was found that is not in force yet, and since when it has been the same."""
+        self._accepted: str | None = None
         self.problem: Blocked | None = None
         self.look_again: float | None = None
 
     def accept(self, revision: str) -> None:
-        """Take this revision at the next look, without waiting and without a guard."""
+        """Take this revision when it is next seen, without waiting and without a guard, once."""
         self._accepted = revision
 
     def read(self, now: float) -> Desired:
         """The revision that is in force; `problem` says why it is not the newest."""
         self.look_again = None
+        found: Desired | ReconcilerError
         try:
             found = self._read()
         except ReconcilerError as error:
-            self.problem = _refused(error)
-            return self._good
-        if found.revision == self._good.revision:
-            self.problem = None
-            return self._good
-        if found.revision != self._accepted:
-            if found.revision != self._seen[0]:
-                self._seen = (found.revision, now)
-            if now < self._seen[1] + QUIET:
-                self.look_again = self._seen[1] + QUIET
-                return self._good
-            if (why := self._guard(found)) is not None:
-                self.problem = _paused(*why)
-                return self._good
-        self._good, self.problem = found, None
-        return found
+            found = error
+        if isinstance(found, Desired) and found.revision in (self._good.revision, self._accepted):
+            return self._take(found)
+        said = found.revision if isinstance(found, Desired) else f"{found.reference}: {found.message}"
+        if self._seen is None or self._seen[0] != said:
+            self._seen = said, now
+        if now < self._seen[1] + QUIET:
+            self.look_again = self._seen[1] + QUIET
+        elif not isinstance(found, Desired):
+            self.problem = _refused(found)
+        elif (why := self._guard(found)) is not None:
+            self.problem = _paused(*why)
+        else:
+            return self._take(found)
+        return self._good
+
+    def _take(self, found: Desired) -> Desired:
+        if found.revision == self._accepted:
+            self._accepted = None
+        if found.revision != self._good.revision:
+            self._good = found
+        self._seen, self.problem = None, None
+        return self._good
 
 
 def _refused(error: ReconcilerError) -> Blocked:

@@ -87,18 +87,21 @@ def changed(before: Ledger, after: Ledger) -> Iterator[tuple[EventKind, Subject,
     for label, suspension in after.suspensions.items():
         if before.suspensions.get(label) != suspension:
             yield EventKind.SUSPENDED, server_subject(label), suspension.reason, "suspended"
-    for label in before.suspensions.keys() - after.suspensions.keys():
-        yield EventKind.RESUMED, server_subject(label), "it may run again", "resumed"
-    for label in _labels(before) - after.attempts.keys():
-        yield EventKind.RETRIED, server_subject(label), "earlier failures do not count any more", "retried"
-
-
-def _labels(ledger: Ledger) -> set[str]:
-    return {label for label in ledger.attempts if ":" not in label}
+    for label in before.suspensions:
+        if label not in after.suspensions:
+            yield EventKind.RESUMED, server_subject(label), "it may run again", "resumed"
+    for label, attempt in before.attempts.items():
+        left = after.attempts.get(label)
+        if ":" not in label and attempt.count and (left is None or left.count == 0):
+            yield EventKind.RETRIED, server_subject(label), "earlier failures do not count any more", "retried"
 
 
 def _remembered(known: Ledger, decision: Decision) -> Iterator[_New]:
     after, live = decision.ledger, decision.view.facts.observed.servers
+    for label, suspension in known.suspensions.items():
+        over = suspension.until is not None and suspension.until <= decision.view.facts.now
+        if label not in after.suspensions and over:
+            yield EventKind.RESUMED, server_subject(label), "the time of its suspension is over", "", "resumed"
     for label, attempt in after.attempts.items():
         old = known.attempts.get(label)
         fresh = old is None or (old.spec_hash, old.count) != (attempt.spec_hash, attempt.count)

@@ -11,6 +11,7 @@ from reconciler.model.event import Event
 from reconciler.model.host import HostFile
 from reconciler.model.ledger import Ledger
 from reconciler.model.plan import InFlight
+from reconciler.model.problem import ReconcilerError
 from reconciler.observing.observe import survey
 from reconciler.planning import backoff
 from reconciler.planning.plan import Decision, Planner
@@ -22,6 +23,10 @@ from .jobs import Jobs, Outcome
 
 RESYNC: Final = 60.0
 """Seconds after which the loop looks again without any hint: events are hints, and hints get lost."""
+_RECALLED: Final = 1_000
+"""How many events are looked through for what has been told already."""
+_AGAIN: Final = 5.0
+"""Seconds after a look that failed."""
 _STEADY: Final = 2
 """How many ticks in a row must find nothing to do: the first may have seen a world still moving."""
 
@@ -61,15 +66,19 @@ class Engine:
         declared: Declared,
         host_file: HostFile,
         told: Callable[[Tick], None] = lambda tick: None,
+        failed: Callable[[Exception], None] = lambda error: None,
     ) -> None:
         self._host = host
         self._planner = planner
         self._declared = declared
         self._host_file = host_file
         self._told = told
+        self._failed = failed
+        self._outcomes: list[Outcome] = []
+        """Of jobs that have ended and are not remembered yet."""
         self._jobs = Jobs(host)
         self._ledger = host.state.ledger()
-        self._known = journal.recalled(host.state.events())
+        self._known = journal.recalled(host.state.events(last=_RECALLED))
         self._requests: list[Change] = []
         self._poked = asyncio.Event()
         self._steady = 0
@@ -85,7 +94,8 @@ class Engine:
         now = self._host.clock.now()
         said = self._requested(now)
         ledger = self._ledger
-        outcomes = self._jobs.reap()
+        self._outcomes += self._jobs.reap()
+        outcomes = tuple(self._outcomes)
         for outcome in outcomes:
             ledger = self._fold(ledger, outcome)
         desired = self._declared.read(now)
@@ -97,6 +107,7 @@ class Engine:
         if decision.ledger != self._ledger or seen:
             self._host.state.save(decision.ledger, seen)
             self._ledger = decision.ledger
+        self._outcomes.clear()
         self._jobs.start(self._planner.chosen(decision))
         self._steady = self._steady + 1 if decision.plan.settled and self._declared.look_again is None else 0
         steady, jobs = self._steady >= _STEADY, self._jobs.in_flight
@@ -118,10 +129,16 @@ class Engine:
             await self._jobs.abandon()
 
     async def run(self) -> NoReturn:
-        """Run until it is cancelled; servers stay."""
+        """Run until it is cancelled; servers stay. A look that fails is tried again, and so is a save."""
         try:
             while True:
-                await self._pause(self.tick())
+                try:
+                    decision = self.tick()
+                except (ReconcilerError, OSError) as error:
+                    self._failed(error)
+                    await asyncio.sleep(_AGAIN)
+                    continue
+                await self._pause(decision)
         finally:
             await self._jobs.abandon()
 
@@ -130,7 +147,8 @@ class Engine:
         if 0 < self._steady < _STEADY:
             return
         now = self._host.clock.now()
-        due = (now + RESYNC, decision.plan.look_again, self._declared.look_again, deadline)
+        ends = [suspension.until for suspension in self._ledger.suspensions.values()]
+        due = (now + RESYNC, decision.plan.look_again, self._declared.look_again, deadline, *ends)
         timeout = max(0.0, min(moment for moment in due if moment is not None) - now)
         hints = [asyncio.ensure_future(self._host.changes.next()), asyncio.ensure_future(self._poked.wait())]
         try:
@@ -138,21 +156,28 @@ class Engine:
         finally:
             for hint in hints:
                 hint.cancel()
+        for hint in hints:
+            if hint.done() and not hint.cancelled():
+                hint.result()  # one that fails would be asked again and again
         self._poked.clear()
 
     def _requested(self, now: float) -> tuple[Event, ...]:
         """Make durable what people have said since the last tick; the events of that."""
         before = ledger = self._ledger
-        while self._requests:
-            ledger = self._requests.pop(0)(ledger, now)
+        requests = list(self._requests)
+        for change in requests:
+            ledger = change(ledger, now)
         if ledger == before:
+            self._requests.clear()
             return ()
         events = tuple(
             Event(at=now, kind=kind, subject=subject, text=text, reference=reference)
             for kind, subject, text, reference in journal.changed(before, ledger)
         )
         self._host.state.save(ledger, events)
+        del self._requests[: len(requests)]
         self._ledger = ledger
+        self._known = replace(self._known, settled=False)
         return events
 
     def _fold(self, ledger: Ledger, outcome: Outcome) -> Ledger:
@@ -163,6 +188,9 @@ class Engine:
             if order is None and key in ledger.attempts:
                 return replace(ledger, attempts={k: a for k, a in ledger.attempts.items() if k != key})
             return ledger
-        failure = backoff.Failure(cause=outcome.cause, error=outcome.error, permanent=outcome.permanent)
+        artifact = order.artifact if order else ""
+        failure = backoff.Failure(
+            cause=outcome.cause, error=outcome.error, permanent=outcome.permanent, artifact=artifact
+        )
         clock = self._host.clock
         return backoff.failed(ledger, key, spec_hash, failure, clock.now(), clock.jitter())

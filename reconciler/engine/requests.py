@@ -4,7 +4,9 @@ from dataclasses import replace
 from enum import StrEnum
 
 from reconciler.model.base import noun
-from reconciler.model.ledger import Ledger, Suspension
+from reconciler.model.ledger import Ledger, Suspension, forgiven
+from reconciler.model.names import server_subject
+from reconciler.planning.backoff import afresh
 
 
 class Asked(StrEnum):
@@ -34,13 +36,16 @@ class Request:
         """The ledger after it."""
         match self.do:
             case Asked.APPLY:
-                return ledger
+                return afresh(ledger)
             case Asked.STOP:
                 new = {label: Suspension(since=now, reason=self.reason, force=self.force) for label in self.labels}
                 return replace(ledger, suspensions={**ledger.suspensions, **new})
             case Asked.START:
-                kept = {label: s for label, s in ledger.suspensions.items() if label not in self.labels}
-                return replace(ledger, suspensions=kept)
+                still = {label: s for label, s in ledger.suspensions.items() if label not in self.labels}
+                return replace(ledger, suspensions=still)
             case Asked.RETRY:
-                failed = {label: a for label, a in ledger.attempts.items() if label not in self.labels}
-                return replace(ledger, attempts=failed)
+                subjects = {server_subject(label) for label in self.labels}
+                kept = {k: a for k, a in ledger.attempts.items() if k.partition(":")[2] not in subjects}
+                # The deaths that were counted stay known, or the same ones would be counted again.
+                clean = {k: forgiven(a) if k in self.labels else a for k, a in kept.items()}
+                return replace(ledger, attempts=clean)

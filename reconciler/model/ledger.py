@@ -1,7 +1,7 @@
 """What must be remembered because the world cannot show it: attempts, suspensions, proofs, leases."""
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, replace
 
 from .base import noun
 
@@ -23,6 +23,17 @@ class Attempt:
     permanent: bool = False
     """A deterministic cause: not retried until the spec changes or somebody says `retry`."""
     error: str = ""
+    artifact: str = ""
+    """Identity of the weights it failed with; other weights have a clean sheet."""
+    command: tuple[str, ...] = ()
+    log: str = ""
+    log_start: int = 0
+    """Command line and log of the process that failed, which stay to be read when its record is gone."""
+
+
+def forgiven(attempt: Attempt) -> Attempt:
+    """A clean sheet that still knows which death has been counted."""
+    return replace(attempt, count=0, retry_at=0.0, permanent=False)
 
 
 @noun

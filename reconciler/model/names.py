@@ -85,6 +85,11 @@ def gateway_subject(kind: str) -> Subject:
     return Subject(f"gateway/{kind}")
 
 
+def authority(host: str, port: int) -> str:
+    """`host:port` as it stands in a URL; an IPv6 address needs brackets there."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def port_range(text: str) -> range:
     """The ports of a range such as `8100-8119`, both ends included."""
     low, _, high = text.partition("-")

@@ -125,6 +125,8 @@ class Artifact:
     """Absolute folder that the process is given."""
     missing: tuple[str, ...] = ()
     """Files that are absent, short or contradict their index; empty: complete."""
+    foreign: str = ""
+    """Format of its weights where that is one that no server here loads, such as `gguf`; empty otherwise."""
     shards: int = 1
     """How many weight files there should be."""
     weight_bytes: int = 0

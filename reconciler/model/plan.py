@@ -17,6 +17,8 @@ class Waiting:
     reason: str
     until: float | None = None
     """When to look again, seconds since the epoch; None: something in flight says when."""
+    on: Subject | None = None
+    """The subject that it waits for, where that is one."""
 
 
 @noun

@@ -73,7 +73,8 @@ def arrange(
         replaced -= dropped
     blocked |= {label: b for label, b in stuck.items() if label not in blocked}
     blocked |= {label: _no_memory(label, admission) for label in admission.refused}
-    ready, waiting = _ready(facts, changes, holds, admission, stuck)
+    ready, waiting, unsure = _ready(facts, changes, holds, admission, stuck)
+    blocked |= {label: b for b in unsure if (label := b.subject.removeprefix("server/")) not in blocked}
     # A successor that is backing off has its memory reserved, and its predecessor serves until it may start.
     backing_off = {label: hold for label in replaced if isinstance(hold := holds.get(label), Waiting)}
     return Arrangement(
@@ -161,13 +162,14 @@ def _ready(
     holds: Mapping[str, Waiting | Blocked],
     admission: Admission,
     stuck: Mapping[str, Blocked],
-) -> tuple[tuple[str, ...], tuple[Waiting, ...]]:
+) -> tuple[tuple[str, ...], tuple[Waiting, ...], tuple[Blocked, ...]]:
     """Labels that may be launched now, by rank, and what the other admitted ones wait for."""
     claimed = {job.claim.port: job.subject for job in facts.in_flight if job.claim.port is not None}
     busy = {job.subject for job in facts.in_flight}
     held_by = facts.observed.holders()
     ready: list[Target] = []
     waiting: list[Waiting] = []
+    blocked: list[Blocked] = []
     for label, change in changes.items():
         target = change.target
         if label in stuck or label not in admission.admitted or change.verdict not in _DOWN or target is None:
@@ -183,10 +185,25 @@ def _ready(
             waiting.append(_port_wait(label, port, f"{claimed[port]} is being started on it"))
         elif misled := _misled(facts, label, port):
             waiting.append(misled)
+        elif blind := _cannot_be_trusted(facts, label, port):
+            blocked.append(blind)
         elif isinstance(facts.observed.listener(port), Absent):
             ready.append(target)
     ready.sort(key=lambda t: rank(t, facts.ledger))
-    return tuple(t.label for t in ready), tuple(waiting)
+    return tuple(t.label for t in ready), tuple(waiting), tuple(blocked)
+
+
+def _cannot_be_trusted(facts: Facts, label: str, port: int) -> Blocked | None:
+    """Why a newcomer must not take a port: a gateway that cannot be read may send it what is meant for another."""
+    unknown = sorted(kind for kind, state in facts.observed.gateways.items() if isinstance(state, Unknown))
+    if not unknown or facts.ledger.leases.get(label) == port:
+        return None
+    return Blocked(
+        subject=server_subject(label),
+        reference="gateway-unknown",
+        reason=f"whether {' and '.join(unknown)} still sends requests for others to port {port} cannot be seen",
+        hint=f"mend what stands against reading {', '.join(unknown)}",
+    )
 
 
 def _misled(facts: Facts, label: str, port: int) -> Waiting | None:

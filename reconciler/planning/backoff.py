@@ -8,6 +8,7 @@ from reconciler.model.base import noun
 from reconciler.model.change import Change, Verdict
 from reconciler.model.ledger import Attempt, Ledger
 from reconciler.model.names import server_subject
+from reconciler.model.observed import Present
 from reconciler.model.plan import Action, Blocked, Waiting
 from reconciler.model.target import Target
 
@@ -15,15 +16,19 @@ BUDGET: Final = 5
 """Failed starts of one spec after which a server is held."""
 WINDOW: Final = 600.0
 """Seconds without a failure after which earlier ones are forgotten, if the server serves."""
+PERSON: Final = 15.0
+"""Seconds after which an action is tried again that failed for something a person has to mend."""
 BASE: Final = 1.0
 CAP: Final = 300.0
 """Seconds: the second restart waits up to BASE, each further one up to twice as long, CAP at most."""
 
 
 def hold(target: Target, ledger: Ledger, now: float) -> Waiting | Blocked | None:
-    """What stands against a start of this spec; a new spec starts with a clean sheet."""
+    """What stands against a start of this spec with these weights; anything new starts with a clean sheet."""
     attempt = ledger.attempts.get(target.label)
-    if attempt is None or attempt.spec_hash != target.spec_hash:
+    if attempt is None or attempt.spec_hash != target.spec_hash or not attempt.count:
+        return None
+    if isinstance(target.artifact, Present) and _other(attempt.artifact, target.artifact.value.identity):
         return None
     subject = server_subject(target.label)
     if attempt.permanent:
@@ -50,17 +55,35 @@ def hold(target: Target, ledger: Ledger, now: float) -> Waiting | Blocked | None
     return None
 
 
-def action_hold(action: Action, ledger: Ledger, now: float) -> Waiting | None:
-    """What stands against repeating an action that failed; only launches run out of budget."""
+def _other(one: str, another: str) -> bool:
+    """Whether two identities of weights are known to differ."""
+    return bool(one and another) and one != another
+
+
+def action_hold(action: Action, ledger: Ledger, now: float) -> Waiting | Blocked | None:
+    """What stands against repeating an action that failed; only launches run out of budget.
+
+    One that a person must mend is tried again all the same, as nothing else tells that it was mended.
+    """
     attempt = ledger.attempts.get(action_key(action))
     if attempt is None or attempt.retry_at <= now:
         return None
+    if attempt.permanent:
+        return Blocked(
+            subject=action.subject, reference=attempt.cause, reason=attempt.error, hint="mend that; it is tried again"
+        )
     return Waiting(
         subject=action.subject,
         reference="backing-off",
         reason=f"{action.kind} failed {attempt.count} times ({attempt.error}) and is tried again later",
         until=attempt.retry_at,
     )
+
+
+def afresh(ledger: Ledger) -> Ledger:
+    """The ledger as a person who looks again wants it: actions that failed may be tried at once."""
+    servers = {key: attempt for key, attempt in ledger.attempts.items() if ":" not in key}
+    return ledger if len(servers) == len(ledger.attempts) else replace(ledger, attempts=servers)
 
 
 def action_key(action: Action) -> str:
@@ -78,18 +101,30 @@ class Failure:
     evidence: str = ""
     """The process it was seen on; empty where an action failed."""
     permanent: bool = False
+    artifact: str = ""
+    command: tuple[str, ...] = ()
+    log: str = ""
+    log_start: int = 0
 
 
 def failed(ledger: Ledger, label: str, spec_hash: str, failure: Failure, now: float, jitter: float) -> Ledger:
     """The ledger after one more failure; `jitter` in [0, 1) spreads the retry over its interval."""
     before = ledger.attempts.get(label)
     # Time alone forgives nothing: a server may take longer to fail than any window. `remember` drops what was outlived.
-    fresh = before is None or before.spec_hash != spec_hash
-    count = 1 if fresh or before is None else before.count + 1
-    first = now if fresh or before is None else before.first
+    other = before is not None and (before.spec_hash != spec_hash or _other(before.artifact, failure.artifact))
+    if other or (before is not None and not before.count):
+        before = None
+    count = 1 if before is None else before.count + 1
+    first = now if before is None else before.first
     delay = 0.0 if count == 1 else jitter * min(CAP, BASE * 2 ** (count - 2))
+    if ":" in label and failure.permanent:
+        delay = max(delay, PERSON)
     attempt = Attempt(
         spec_hash=spec_hash,
+        artifact=failure.artifact,
+        command=failure.command,
+        log=failure.log,
+        log_start=failure.log_start,
         cause=failure.cause,
         count=count,
         first=first,
@@ -114,6 +149,15 @@ def count_failures(ledger: Ledger, changes: Mapping[str, Change], now: float, ji
         known = ledger.attempts.get(label)
         if known is not None and known.evidence == evidence:
             continue
-        failure = Failure(cause=change.reference, error=change.reason, evidence=evidence, permanent=live.permanent)
+        failure = Failure(
+            cause=change.reference,
+            error=change.reason,
+            evidence=evidence,
+            permanent=live.permanent,
+            artifact=live.artifact,
+            command=live.command,
+            log=live.log,
+            log_start=live.log_start,
+        )
         ledger = failed(ledger, label, live.spec_hash, failure, now, jitter)
     return ledger

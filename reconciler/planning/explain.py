@@ -1,6 +1,7 @@
 """Everything that one decision knows about one subject, side by side."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from reconciler.model.base import noun
 from reconciler.model.change import Change
@@ -14,6 +15,8 @@ from reconciler.model.units import human
 from .diff import owner
 from .plan import Decision
 from .status import ServerStatus, status
+
+_SHORT: Final = 12
 
 
 @noun
@@ -43,6 +46,10 @@ class Explanation:
     suspension: Suspension | None = None
     proof: ServiceProof | None = None
     live: ServerProcess | None = None
+    command: tuple[str, ...] = ()
+    """Command line of its process, or of the one that failed last."""
+    log: str = ""
+    log_start: int = 0
 
 
 def subjects(decision: Decision) -> tuple[Subject, ...]:
@@ -61,6 +68,8 @@ def explain(decision: Decision, subject: Subject) -> Explanation:
     ledger = view.facts.ledger
     proof = ledger.proofs.get(label)
     live = change.live if change is not None else None
+    attempt = ledger.attempts.get(label)
+    words = live or attempt
     return Explanation(
         subject=subject,
         status=next((s for s in status(view, plan) if change is not None and s.label == label), None),
@@ -68,10 +77,13 @@ def explain(decision: Decision, subject: Subject) -> Explanation:
         next=tuple(f"{action.kind}: {action.reason}" for action in plan.actions if action.subject == subject),
         waiting=tuple(w for w in plan.waiting if w.subject == subject),
         blocked=tuple(b for b in plan.blocked if b.subject == subject),
-        attempt=ledger.attempts.get(label),
+        attempt=attempt,
         suspension=ledger.suspensions.get(label),
         proof=proof if proof is not None and live is not None and proof.instance == live.instance else None,
         live=live,
+        command=words.command if words is not None else (),
+        log=words.log if words is not None else "",
+        log_start=words.log_start if words is not None else 0,
     )
 
 
@@ -85,6 +97,9 @@ def _server(decision: Decision, change: Change) -> Iterator[Side]:
             yield Side(name=name, desired=declared, observed=seen)
     if target is not None:
         yield Side(name="weights", desired=target.reference, observed=_artifact(target.artifact))
+        if live is not None and live.live and isinstance(target.artifact, Present):
+            there = target.artifact.value.identity
+            yield Side(name="artifact", desired=there[:_SHORT], observed=live.artifact[:_SHORT])
         need = "" if target.need is None else human(target.need.total)
         held = "" if live is None or not live.live else human(live.memory)
         yield Side(name="memory", desired=need, observed=held)
@@ -95,9 +110,9 @@ def _server(decision: Decision, change: Change) -> Iterator[Side]:
 def _artifact(found: object) -> str:
     match found:
         case Present(value=artifact) if artifact.complete:
-            return f"{artifact.identity[:12]}, complete"
+            return f"{artifact.identity[:_SHORT]}, complete"
         case Present(value=artifact):
-            return f"{artifact.identity[:12]}, incomplete: {', '.join(artifact.missing[:3])}"
+            return f"{artifact.identity[:_SHORT]}, incomplete: {', '.join(artifact.missing[:3])}"
         case Unknown(reason=reason):
             return f"unknown: {reason}"
         case _:

@@ -9,7 +9,7 @@ from reconciler.backends.base import Backend
 from reconciler.model.base import noun
 from reconciler.model.change import Change, Verdict
 from reconciler.model.ledger import Ledger
-from reconciler.model.names import gateway_subject, server_subject
+from reconciler.model.names import Subject, gateway_subject, server_subject
 from reconciler.model.observed import Absent, Health, Present, ServerProcess, Standing, Unknown
 from reconciler.model.plan import Action, Blocked, Plan, Waiting
 from reconciler.model.target import Target
@@ -186,7 +186,29 @@ def propose(view: View, verbs: Sequence[type[Verb]]) -> Plan:
                 case action if action.subject not in busy:
                     busy.add(action.subject)
                     held = backoff.action_hold(action, view.facts.ledger, view.facts.now)
-                    waiting.append(held) if held is not None else actions.append(action)
+                    match held:
+                        case Waiting():
+                            waiting.append(held)
+                        case Blocked():
+                            blocked.append(held)
+                        case None:
+                            actions.append(action)
                 case _:
                     pass
-    return Plan(actions=tuple(actions), waiting=tuple(waiting), blocked=tuple(dict.fromkeys(blocked)))
+    writing = {action.subject for action in actions} | {job.subject for job in view.facts.in_flight}
+    waiting, unwithdrawn = _withdrawals(waiting, {entry.subject for entry in blocked} - writing)
+    return Plan(actions=tuple(actions), waiting=tuple(waiting), blocked=tuple(dict.fromkeys([*blocked, *unwithdrawn])))
+
+
+def _withdrawals(waiting: list[Waiting], blocked: set[Subject]) -> tuple[list[Waiting], list[Blocked]]:
+    """Who waits for a route to be withdrawn waits for a person, once its gateway does."""
+    stuck = [entry for entry in waiting if entry.reference == "waiting-for-withdrawal" and entry.on in blocked]
+    return [entry for entry in waiting if entry not in stuck], [
+        Blocked(
+            subject=entry.subject,
+            reference="withdrawal-blocked",
+            reason=f"it should stop, and {entry.reason}; it was kept",
+            hint=f"mend the gateway's file, or: reconciler stop {entry.subject.removeprefix('server/')} --force",
+        )
+        for entry in stuck
+    ]

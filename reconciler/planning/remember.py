@@ -44,7 +44,7 @@ def remember(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, 
     suspensions = {
         label: s
         for label, s in ledger.suspensions.items()
-        if (label in targets or label in servers) and (s.until is None or s.until > facts.now)
+        if (label in targets or label in servers or blind) and (s.until is None or s.until > facts.now)
     }
     running = {label for label, server in facts.observed.servers.items() if server.live}
     launched = frozenset(label for label in targets if label in ledger.launched or label in running)

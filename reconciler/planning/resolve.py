@@ -286,13 +286,20 @@ def _artifact_findings(
                 reason=f"{what} {reference} is not on this machine; nothing that runs was stopped for it",
                 hint=fetch,
             )
+        case Present(value=found) if found.foreign:
+            yield Finding(
+                reference="artifact-format",
+                reason=f"{what} {reference} holds weights as {found.foreign}, and servers here load safetensors",
+                hint="declare a repository that holds safetensors, converted for MLX or not",
+            )
         case Present(value=found) if not found.complete:
             names = ", ".join(found.missing[:_NAMED]) + (", ..." if len(found.missing) > _NAMED else "")
             count = f"{len(found.missing)} {'file is' if len(found.missing) == 1 else 'files are'}"
             yield Finding(
                 reference="artifact-partial",
                 reason=f"{what} {reference} is incomplete: {count} missing, short or contradictory ({names})",
-                hint=fetch,
+                # A file that is there and wrong is taken for good by the library, and so has to be forced.
+                hint=f"{fetch} --force-download" if " (" in names and fetch.startswith("hf ") else fetch,
             )
         case Present(value=found):
             if model is not None and "tools" in model.requires and found.has_tool_template is False:

@@ -114,8 +114,8 @@ class StateStore(Protocol):
         """Durable when it returns, both or neither. The store numbers the events."""
         ...
 
-    def events(self, after: int = 0) -> tuple[Event, ...]:
-        """What happened after the event of this number, oldest first; the last 10,000 are kept."""
+    def events(self, after: int = 0, last: int = 10_000) -> tuple[Event, ...]:
+        """The last so many events after the one of this number, oldest first; 10,000 are kept."""
         ...
 
 

@@ -13,7 +13,6 @@ if TYPE_CHECKING:  # --help knows this module and needs none of these
     from reconciler.model.bundle import Bundle
     from reconciler.model.desired import Desired
     from reconciler.model.host import HostFile
-    from reconciler.model.observed import ServerProcess
     from reconciler.model.problem import Problem
     from reconciler.planning.plan import Planner
     from reconciler.ports.host import Host
@@ -34,6 +33,16 @@ class Composition(Protocol):
     @property
     def file(self) -> str:
         """The desired file as messages call it."""
+        ...
+
+    @property
+    def place(self) -> str:
+        """Where the desired file really is, whatever it is called."""
+        ...
+
+    @property
+    def rules(self) -> str:
+        """Digest of what else decides: the host file, overrides and what is read from the environment."""
         ...
 
     @property
@@ -64,7 +73,7 @@ class Composition(Protocol):
         """Where the server of a label writes; the file may not exist."""
         ...
 
-    def tail(self, process: ServerProcess, lines: int) -> tuple[str, ...]:
+    def tail(self, log: str, start: int, lines: int) -> tuple[str, ...]:
         """The last lines of the log of a launch, without secrets, fit for a terminal."""
         ...
 

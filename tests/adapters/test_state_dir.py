@@ -1,16 +1,22 @@
 """The state directory on a real file system, with real SQLite."""
 
+import json
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from reconciler.adapters.state_dir import VERSION, StateDir, default_root
-from reconciler.model.ledger import EMPTY, Attempt, Ledger, Suspension
+from reconciler.adapters import state_dir
+from reconciler.adapters.state_dir import KEPT_EVENTS, VERSION, StateDir, default_root
+from reconciler.model.base import plain
+from reconciler.model.event import Event, EventKind
+from reconciler.model.ledger import EMPTY, Attempt, Ledger, ServiceProof, Suspension
+from reconciler.model.names import server_subject
 from reconciler.model.problem import ExitCode, ReconcilerError
 
 FULL = Ledger(
@@ -224,3 +230,149 @@ def test_where_it_is(environ: dict[str, str], platform: str, root: str) -> None:
 def test_the_environment_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECONCILER_STATE", str(tmp_path))
     assert StateDir().root == tmp_path
+
+
+# -------------------------------------------------------------------------------------------------------------- events
+
+
+def event(text: str = "", at: float = 1.0) -> Event:
+    return Event(
+        at=at,
+        kind=EventKind.FAILED,
+        subject=server_subject("fast"),
+        text=text,
+        action="launch",
+        reference="port-lost",
+        revision="worktree:1",
+    )
+
+
+def test_the_last_events_are_kept_and_numbers_go_on(state: StateDir) -> None:
+    assert KEPT_EVENTS == 10_000
+    state.save(EMPTY, [event(str(number)) for number in range(1, KEPT_EVENTS + 3)])
+    state.save(FULL, [event("the last")])
+    kept = state.events()
+    assert [found.number for found in kept] == list(range(4, KEPT_EVENTS + 4))
+    assert (kept[0].text, kept[-1].text) == ("4", "the last")
+    assert [found.text for found in state.events(KEPT_EVENTS + 1)] == [str(KEPT_EVENTS + 2), "the last"]
+    state.save(FULL, [event()] * KEPT_EVENTS)
+    assert state.events()[0].number == KEPT_EVENTS + 4, "a number is given once"
+
+
+@pytest.mark.fault("S31")
+def test_any_text_of_a_stranger_is_kept(state: StateDir) -> None:
+    """A name in the index of a downloaded model can be half a character: JSON lets it through."""
+    texts = ["a\nb\0c\x1b[31m", "\u202e \U0001f600", "'; DROP TABLE events; --", "x" * 100_000, "\ud800.safetensors"]
+    for text in texts:
+        state.save(FULL, [event(text)])
+    assert [found.text for found in state.events()][:-1] == texts[:-1]
+    assert len(state.events()) == len(texts)
+    assert state.ledger() == FULL
+
+
+def test_neither_is_saved_where_one_cannot_be(state: StateDir) -> None:
+    state.save(EMPTY, [event("first")])
+    with sqlite3.connect(state.database) as held:
+        held.execute("CREATE TRIGGER full BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'no more'); END")
+    held.close()
+    with pytest.raises(ReconcilerError):
+        state.save(FULL, [event("second")])
+    assert state.ledger() == EMPTY
+    assert [found.text for found in state.events()] == ["first"]
+
+
+def test_neither_is_saved_while_another_writes(state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_dir, "_BUSY_SECONDS", 0.05)
+    state.save(EMPTY, [event("first")])
+    with sqlite3.connect(state.database, isolation_level=None) as held:
+        held.execute("BEGIN IMMEDIATE")
+        with pytest.raises(ReconcilerError) as caught:
+            state.save(FULL, [event("second")])
+        assert caught.value.reference == "state-unavailable"
+        assert (state.ledger(), len(state.events())) == (EMPTY, 1)
+    held.close()
+
+
+def test_reading_events_writes_nothing(state: StateDir) -> None:
+    assert state.events() == ()
+    assert not state.root.exists()
+    state.save(FULL, [event()])
+    before = {path.name: path.stat().st_mtime_ns for path in (state.root, *state.root.iterdir())}
+    assert len(state.events()) == 1
+    assert {path.name: path.stat().st_mtime_ns for path in (state.root, *state.root.iterdir())} == before
+
+
+def test_an_event_of_a_newer_version_is_left_out(state: StateDir) -> None:
+    state.save(FULL, [event(), event()])
+    with sqlite3.connect(state.database) as connection:
+        connection.execute("UPDATE events SET kind = 'unheard-of' WHERE number = 1")
+    connection.close()
+    assert [found.number for found in state.events()] == [2]
+
+
+def test_lost_events_are_damage(state: StateDir) -> None:
+    state.save(FULL, [event()])
+    with sqlite3.connect(state.database) as connection:
+        connection.execute("DROP TABLE events")
+    connection.close()
+    with pytest.raises(ReconcilerError) as caught:
+        state.events()
+    assert caught.value.reference == "state-corrupt"
+    assert state.ledger() == FULL
+
+
+# ------------------------------------------------------------------------------------------------------------ layout 1
+
+
+def layout_1(state: StateDir, ledger: Ledger, proofs: dict[str, object]) -> None:
+    """A database as the first layout was written: no events, and proofs as the text of an instance."""
+    document = plain(ledger) | {"proofs": proofs}
+    for suspension in document["suspensions"].values():
+        del suspension["force"]
+    state.root.mkdir(mode=0o700)
+    with sqlite3.connect(state.database, isolation_level=None) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE ledger (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT")
+        connection.execute("INSERT INTO ledger VALUES ('ledger', ?)", (json.dumps(document),))
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    state.database.chmod(0o600)
+
+
+def version(state: StateDir) -> int:
+    with sqlite3.connect(state.database) as connection:
+        found = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    connection.close()
+    return found
+
+
+@pytest.mark.parametrize("proofs", [{}, {"fast": "4711:5:1.0:abc"}], ids=["nothing proved", "proved"])
+def test_the_first_layout_is_read_and_upgraded_by_a_save(state: StateDir, proofs: dict[str, object]) -> None:
+    layout_1(state, FULL, proofs)
+    content = state.database.read_bytes()
+    assert replace(state.ledger(), proofs={}) == FULL
+    assert state.events() == ()
+    assert state.database.read_bytes() == content, "reading upgrades nothing"
+    assert version(state) == 1
+    later = replace(state.ledger(), leases={"fast": 8121})
+    state.save(later, [event("first")])
+    assert version(state) == VERSION
+    assert state.ledger() == later
+    assert [(found.number, found.text) for found in state.events()] == [(1, "first")]
+
+
+def test_an_upgrade_that_is_cut_off_leaves_the_first_layout(state: StateDir) -> None:
+    layout_1(state, FULL, {})
+    with sqlite3.connect(state.database) as connection:
+        connection.execute("CREATE TABLE events (something TEXT)")
+    connection.close()
+    with pytest.raises(ReconcilerError):
+        state.save(EMPTY, [event()])
+    assert version(state) == 1
+    assert state.ledger() == FULL
+
+
+def test_a_proof_is_kept_with_its_time(state: StateDir) -> None:
+    proved = replace(FULL, proofs={"fast": ServiceProof(instance="4711:5:1.0:abc", at=1e9 + 1 / 3)})
+    state.save(proved)
+    assert state.ledger() == proved

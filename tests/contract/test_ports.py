@@ -2,11 +2,14 @@
 
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from reconciler.model.event import Event, EventKind
 from reconciler.model.ledger import EMPTY, Attempt, Ledger, ServiceProof, Suspension
+from reconciler.model.names import ENSEMBLE, server_subject
 from reconciler.model.observed import Absent, GatewayState, Present
 from reconciler.model.routes import Route, Upstream
 
@@ -50,6 +53,56 @@ def test_a_saved_ledger_is_found_by_the_next_run(ports: Ports) -> None:
     ports.state.save(FULL)
     assert ports.state.ledger() == FULL
     assert ports.reopened().ledger() == FULL
+
+
+PROVED = Event(
+    at=2.5,
+    kind=EventKind.PROVED,
+    subject=server_subject("fast"),
+    text="pid 4711 answers on port 8120",
+    reference="proved",
+    revision="worktree:0123456789ab",
+)
+STARTED = replace(PROVED, kind=EventKind.STARTED, text="route fast", action="publish", reference="routes-differ")
+SETTLED = Event(at=3.0, kind=EventKind.SETTLED, subject=ENSEMBLE, text="1 serving, 0 blocked")
+
+
+def test_no_events_are_found_where_none_were_saved(ports: Ports) -> None:
+    assert ports.state.events() == ()
+    ports.state.save(FULL)
+    assert ports.state.events() == ()
+    assert ports.state.events(after=7) == ()
+
+
+def test_a_ledger_and_its_events_are_found_together(ports: Ports) -> None:
+    ports.state.save(FULL, (PROVED, STARTED))
+    assert ports.state.ledger() == FULL
+    assert ports.state.events() == (replace(PROVED, number=1), replace(STARTED, number=2))
+
+
+def test_the_store_numbers_events_in_the_order_in_which_they_are_saved(ports: Ports) -> None:
+    ports.state.save(FULL, [PROVED])
+    ports.state.save(EMPTY)
+    ports.state.save(EMPTY, [replace(STARTED, number=99), SETTLED])
+    assert [(event.number, event.kind) for event in ports.state.events()] == [
+        (1, EventKind.PROVED),
+        (2, EventKind.STARTED),
+        (3, EventKind.SETTLED),
+    ]
+    assert ports.state.ledger() == EMPTY
+
+
+@pytest.mark.parametrize(("after", "left"), [(0, [1, 2, 3]), (1, [2, 3]), (2, [3]), (3, []), (4, [])])
+def test_events_are_given_after_a_number(ports: Ports, after: int, left: list[int]) -> None:
+    ports.state.save(FULL, [PROVED, STARTED, SETTLED])
+    assert [event.number for event in ports.state.events(after)] == left
+    assert [event.number for event in ports.state.events(after=after)] == left
+
+
+def test_the_same_event_twice_is_two_events(ports: Ports) -> None:
+    ports.state.save(FULL, [SETTLED])
+    ports.state.save(FULL, [SETTLED])
+    assert ports.state.events() == (replace(SETTLED, number=1), replace(SETTLED, number=2))
 
 
 def test_a_gateway_without_a_file_is_absent(ports: Ports) -> None:

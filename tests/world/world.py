@@ -369,5 +369,5 @@ class _State(_Port):
         for number, event in enumerate(events, len(self._world.history) + 1):
             self._world.history.append(replace(event, number=number))
 
-    def events(self, after: int = 0) -> tuple[Happened, ...]:
-        return tuple(self._world.history[after:])
+    def events(self, after: int = 0, last: int = 10_000) -> tuple[Happened, ...]:
+        return tuple(self._world.history[after:][-last:])

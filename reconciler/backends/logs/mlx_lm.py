@@ -159,7 +159,12 @@ _MEANINGS: Final = (
         "this version of mlx-lm does not know the architecture {kind}",
     ),
     _always(
-        "architecture-unsupported",
+        "custom-code-refused",
+        r"\w+: .*contains custom code",
+        "the model's tokenizer wants to run code of its own, which is refused",
+    ),
+    _always(
+        "custom-code-refused",
         r"ValueError: The model at ",
         "the model wants to run code of its own, which is refused",
         r", in load_model\b",

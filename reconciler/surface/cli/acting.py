@@ -2,11 +2,9 @@
 
 import asyncio
 import gc
-import os
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import click
@@ -16,11 +14,15 @@ from reconciler.engine.loop import Ending, Engine
 from reconciler.engine.requests import Request
 from reconciler.model.desired import Desired
 from reconciler.model.event import Event, EventKind
-from reconciler.model.problem import ExitCode, ReconcilerError
+from reconciler.model.names import server_subject
+from reconciler.model.problem import ExitCode, ReconcilerError, worst
 from reconciler.surface.composition import Composition
-from reconciler.surface.control.asking import Connection, connect
+from reconciler.surface.control.asking import connect
 from reconciler.surface.render import ending
 from reconciler.surface.render.progress import Progress, progress
+
+_MARGIN = 10.0
+"""Seconds after its own deadline for which a running loop is still listened to."""
 
 
 def settle(composition: Composition, desired: Desired, request: Request, timeout: float) -> ExitCode:
@@ -35,7 +37,7 @@ def settle(composition: Composition, desired: Desired, request: Request, timeout
     except KeyboardInterrupt:
         click.echo("interrupted: servers stay as they are, and the next run goes on from there", err=True)
         return ExitCode.INTERRUPTED
-    return _conclude(ending.data(came.decision.view, came.decision.plan, settled=came.settled))
+    return _conclude(ending.data(came.decision.view, came.decision.plan, settled=came.settled), request)
 
 
 async def _settle(
@@ -74,12 +76,15 @@ def terminable() -> Iterator[None]:
         loop.remove_signal_handler(signal.SIGTERM)
 
 
-def running(composition: Composition) -> Connection | None:
-    """The loop that runs on this state directory; None where none does."""
-    return connect(composition.state)
+def is_watched(composition: Composition) -> bool:
+    """Whether a loop runs on this state directory, which then is the one that acts."""
+    watch = connect(composition.state)
+    if watch is not None:
+        watch.close()
+    return watch is not None
 
 
-def hand_over(watch: Connection, composition: Composition, request: Request, timeout: float) -> ExitCode:
+def hand_over(composition: Composition, request: Request, timeout: float) -> ExitCode:
     """Ask the loop that is running, and follow it until it has settled or the time is up. Raises ReconcilerError."""
     said = {
         "do": request.do,
@@ -88,31 +93,43 @@ def hand_over(watch: Connection, composition: Composition, request: Request, tim
         "force": request.force,
         "revision": request.revision,
         "timeout": timeout,
-        "file": identity(composition),
+        "file": composition.place,
+        "rules": composition.rules,
     }
-    with progress(_color()) as shown:
-        for answer in watch.ask(said):
-            match answer.get("type"):
-                case "event":
-                    shown.happened([_event(answer)])
-                case "ending":
-                    final = answer
-                    break
-                case _:
-                    raise _refusal(answer)
-        else:
-            raise ReconcilerError(
-                "watch-ended",
-                "the running watch ended before it had settled; what it had been told it has remembered",
-                hint="see: reconciler status",
-                code=ExitCode.UNSETTLED,
-            )
-    return _conclude(final)
+    # Only now: whoever connects is expected to speak, and a person may have read the plan for long.
+    watch = connect(composition.state, timeout + _MARGIN)
+    if watch is None:
+        raise ReconcilerError(
+            "watch-gone",
+            "the watch that was running here has ended; nothing was changed",
+            hint="say it again",
+            code=ExitCode.UNSETTLED,
+        )
+    try:
+        with watch, progress(_color()) as shown:
+            final = _followed(watch.ask(said), shown)
+    except KeyboardInterrupt:
+        click.echo("interrupted: the running watch goes on with it", err=True)
+        return ExitCode.INTERRUPTED
+    return _conclude(final, request)
 
 
-def identity(composition: Composition) -> str:
-    """What two commands must have in common to speak of the same desired state."""
-    return os.path.realpath(Path(composition.file))
+def _followed(answers: Iterator[dict[str, Any]], shown: Progress) -> dict[str, Any]:
+    """The last thing that the watch has to say. Raises ReconcilerError."""
+    for answer in answers:
+        match answer.get("type"):
+            case "event":
+                shown.happened([_event(answer)])
+            case "ending":
+                return answer
+            case _:
+                raise _refusal(answer)
+    raise ReconcilerError(
+        "watch-ended",
+        "the running watch ended before it had settled",
+        hint="see: reconciler status",
+        code=ExitCode.UNSETTLED,
+    )
 
 
 def _event(answer: Mapping[str, Any]) -> Event:
@@ -129,10 +146,16 @@ def _refusal(answer: Mapping[str, Any]) -> ReconcilerError:
     )
 
 
-def _conclude(outcome: Mapping[str, Any]) -> ExitCode:
+def _conclude(outcome: Mapping[str, Any], request: Request) -> ExitCode:
+    """Say how it came out; who asked about some servers is answered for these and the gateways."""
     for line in ending.lines(outcome):
         click.echo(line)
-    return ExitCode(outcome["exit_code"])
+    if not request.labels:
+        return ExitCode(outcome["exit_code"])
+    about = {server_subject(label) for label in request.labels}
+    blocked = [e for e in outcome["blocked"] if e["subject"] in about or e["subject"].startswith("gateway/")]
+    codes = {ExitCode.OK if outcome["settled"] else ExitCode.UNSETTLED}
+    return worst(codes | ({ExitCode.BLOCKED} if blocked else set()))
 
 
 def _color() -> bool:

@@ -12,6 +12,7 @@ from reconciler.model.document import FORMAT_VERSION
 from reconciler.model.problem import ExitCode, ReconcilerError
 from reconciler.model.units import DURATION, seconds
 from reconciler.observing.observe import survey
+from reconciler.planning.backoff import afresh
 from reconciler.planning.fingerprint import fingerprint
 from reconciler.planning.forecast import Forecast, forecast
 from reconciler.surface.cli.options import DEFAULT_TIMEOUT, settings, settings_options
@@ -48,26 +49,27 @@ def command(
     desired, warnings = composition.desired()
     for warning in warnings:
         click.echo(printable(warning.located(composition.file)), err=True)
-    shown = _show(composition, _foresee(composition, desired), plan)
+    shown = _show(composition, _foresee(composition, desired), plan, acting=not dry_run)
     if dry_run:
         return ExitCode.OK if shown.code is ExitCode.CHANGES else shown.code
-    if not shown.changes:
+    if shown.settled:
         return shown.code  # nothing was written, not even a lock
     from reconciler.engine.requests import Asked, Request
-    from reconciler.surface.cli.acting import hand_over, running, settle
+    from reconciler.surface.cli.acting import hand_over, is_watched, settle
 
-    watch = running(composition)
-    if watch is not None and overrides:
-        raise click.UsageError("--set cannot be given while a watch is running: the watch would undo it")
-    with watch or composition.exclusively("apply"):
+    request = Request(do=Asked.APPLY, revision=desired.revision)
+    if is_watched(composition):
+        if overrides:
+            raise click.UsageError("--set cannot be given while a watch is running: the watch would undo it")
+        if shown.actions and not yes and plan is None:
+            _confirm()
+        return hand_over(composition, request, seconds(timeout))
+    with composition.exclusively("apply"):
         outcome = _foresee(composition, desired)
         if fingerprint(outcome.first.facts) != shown.facts:
-            shown = _show(composition, outcome, plan)
-        if not yes and plan is None:
+            shown = _show(composition, outcome, plan, acting=True)
+        if shown.actions and not yes and plan is None:
             _confirm()
-        request = Request(do=Asked.APPLY, revision=desired.revision)
-        if watch is not None:
-            return hand_over(watch, composition, request, seconds(timeout))
         return settle(composition, desired, request, seconds(timeout))
 
 
@@ -75,23 +77,26 @@ class _Shown(NamedTuple):
     """A plan that a person has seen."""
 
     code: ExitCode
-    changes: bool
+    actions: bool
+    settled: bool
+    """Nothing to do, and nothing to wait for either."""
     facts: dict[str, str]
 
 
 def _foresee(composition: Composition, desired: Desired) -> Forecast:
     host, planner = composition.host, composition.planner
-    return forecast(planner, survey(host, desired, composition.host_file, host.state.ledger(), planner.backends))
+    ledger = afresh(host.state.ledger())
+    return forecast(planner, survey(host, desired, composition.host_file, ledger, planner.backends))
 
 
-def _show(composition: Composition, outcome: Forecast, kept: Path | None) -> _Shown:
+def _show(composition: Composition, outcome: Forecast, kept: Path | None, acting: bool) -> _Shown:
     """Print the plan. Raises ReconcilerError where a kept one is stale."""
     facts = fingerprint(outcome.first.facts)
     if kept is not None:
         _refuse_stale(kept, facts)
     document = render.document(outcome, composition.file)
-    click.echo(render.as_text(document), nl=False)
-    return _Shown(ExitCode(document.exit_code), bool(document.actions), facts)
+    click.echo(render.as_text(document, acting=acting), nl=False)
+    return _Shown(ExitCode(document.exit_code), bool(document.actions), outcome.steps[0].plan.settled, facts)
 
 
 def _refuse_stale(path: Path, now: dict[str, str]) -> None:

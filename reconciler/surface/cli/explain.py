@@ -24,6 +24,7 @@ from reconciler.surface.render.text import printable
 _EVENTS: Final = 8
 _LOG: Final = 12
 _WIDE: Final = 48
+_NOT_COMPARED: Final = ("weights", "memory", "listener")
 
 
 @click.command("explain")
@@ -47,9 +48,10 @@ def command(
     desired, _ = composition.desired()
     host, planner = composition.host, composition.planner
     decision = planner.decide(survey(host, desired, composition.host_file, host.state.ledger(), planner.backends))
-    found = explain(decision, _resolved(decision, subject))
-    history = [event for event in host.state.events() if event.subject == found.subject][-_EVENTS:]
-    log = composition.tail(found.live, _LOG) if found.live is not None else ()
+    events = host.state.events()
+    found = explain(decision, _resolved(decision, subject, events))
+    history = [event for event in events if event.subject == found.subject][-_EVENTS:]
+    log = composition.tail(found.log, found.log_start, _LOG)
     if output == "json":
         document = {"format_version": FORMAT_VERSION, "type": "explanation", **plain(found)}
         document |= {"events": [render.data(event) for event in history], "log_tail": list(log)}
@@ -59,11 +61,11 @@ def command(
     return ExitCode.BLOCKED if found.blocked else ExitCode.OK
 
 
-def _resolved(decision: Decision, said: str) -> Subject:
+def _resolved(decision: Decision, said: str, events: tuple[Event, ...]) -> Subject:
     """The subject that is meant. Raises ReconcilerError."""
-    known = subjects(decision)
+    known = tuple(dict.fromkeys([*subjects(decision), *(event.subject for event in events)]))
     meant = [said, f"server/{said}", f"gateway/{said}"]
-    if said.isdigit():
+    if said.isdecimal():
         meant += [
             change.subject
             for change in decision.view.changes
@@ -95,7 +97,7 @@ def _print(found: Explanation, history: list[Event], log: tuple[str, ...]) -> No
         _say(f"  suspended since {_when(found.suspension.since)}, {until}: {found.suspension.reason}")
     if found.proof is not None:
         _say(f"  proved: it last answered a completion on {_when(found.proof.at)}")
-    if found.attempt is not None:
+    if found.attempt is not None and found.attempt.count:
         attempt = found.attempt
         _say(f"  failed {attempt.count} times ({attempt.cause}), last on {_when(attempt.last)}: {attempt.error}")
     _sides(found)
@@ -106,10 +108,8 @@ def _print(found: Explanation, history: list[Event], log: tuple[str, ...]) -> No
         ("Last events", [render.dated(event) for event in history]),
     ):
         _section(name, lines)
-    if found.live is not None:
-        command = " ".join(found.live.command)
-        _section("Command", [command] if command else [])
-        _section(f"End of its log, {found.live.log}", log)
+    _section("Command", [" ".join(found.command)] if found.command else [])
+    _section(f"End of its log, {found.log}", log)
 
 
 def _sides(found: Explanation) -> None:
@@ -120,8 +120,7 @@ def _sides(found: Explanation) -> None:
     _say("")
     _say(f"    {'':{width}}  {'declared':{wide}}  observed")
     for side in found.sides:
-        differs = side.desired and side.observed and side.desired != side.observed and side.name != "weights"
-        mark = "~" if differs and side.name != "memory" else " "
+        mark = "~" if side.desired != side.observed and side.name not in _NOT_COMPARED else " "
         _say(f"  {mark} {side.name:{width}}  {_cut(side.desired) or '-':{wide}}  {_cut(side.observed) or '-'}")
 
 

@@ -8,7 +8,7 @@ from reconciler.engine.requests import Request
 from reconciler.model.desired import Desired
 from reconciler.model.problem import ExitCode, ReconcilerError
 from reconciler.model.units import seconds
-from reconciler.surface.cli.acting import hand_over, running, settle
+from reconciler.surface.cli.acting import hand_over, is_watched, settle
 from reconciler.surface.cli.options import DEFAULT_TIMEOUT, settings
 from reconciler.surface.composition import Compose, Composition
 
@@ -16,13 +16,22 @@ from reconciler.surface.composition import Compose, Composition
 def carry_out(compose: Compose, config: Path | None, host_file: Path | None, request: Request) -> ExitCode:
     """Have the request remembered first, then acted on. Raises ReconcilerError for a label that nobody knows."""
     composition = compose(settings(config, host_file, ()))
+    timeout = seconds(DEFAULT_TIMEOUT)
+    if is_watched(composition):
+        _refuse_unknown(composition, _desired_or_none(composition), request.labels)
+        return hand_over(composition, request, timeout)
     desired, _ = composition.desired()
     _refuse_unknown(composition, desired, request.labels)
-    watch, timeout = running(composition), seconds(DEFAULT_TIMEOUT)
-    with watch or composition.exclusively(f"{request.do} {' '.join(request.labels)}"):
-        if watch is not None:
-            return hand_over(watch, composition, request, timeout)
+    with composition.exclusively(f"{request.do} {' '.join(request.labels)}"):
         return settle(composition, desired, request, timeout)
+
+
+def _desired_or_none(composition: Composition) -> Desired | None:
+    """The desired state; None where it is invalid, while a running watch has the last good one in force."""
+    try:
+        return composition.desired()[0]
+    except ReconcilerError:
+        return None
 
 
 def chosen(
@@ -34,20 +43,22 @@ def chosen(
     if label is not None:
         return (label,)
     composition = compose(settings(config, host_file, ()))
-    desired, _ = composition.desired()
-    declared = [name for name, model in desired.state.models.items() if model.port != "none"]
+    desired = _desired_or_none(composition)
+    models = desired.state.models if desired is not None else {}
+    declared = [name for name, model in models.items() if model.port != "none"]
     return tuple(dict.fromkeys([*declared, *composition.host.processes.records({})]))
 
 
-def _refuse_unknown(composition: Composition, desired: Desired, labels: tuple[str, ...]) -> None:
-    unknown = [label for label in labels if label not in desired.state.models]
+def _refuse_unknown(composition: Composition, desired: Desired | None, labels: tuple[str, ...]) -> None:
+    declared = desired.state.models if desired is not None else {}
+    unknown = [label for label in labels if label not in declared]
     recorded = composition.host.processes.records({}) if unknown else {}
     for label in unknown:
-        if label not in recorded:
+        if label not in recorded and desired is not None:
             import difflib
 
-            near = difflib.get_close_matches(label, desired.state.models, n=1)
-            known = f"did you mean {near[0]}?" if near else f"declared: {', '.join(desired.state.models) or 'nothing'}"
+            near = difflib.get_close_matches(label, declared, n=1)
+            known = f"did you mean {near[0]}?" if near else f"declared: {', '.join(declared) or 'nothing'}"
             raise ReconcilerError(
                 "unknown-label",
                 f"{label!r} is not declared, so nothing was changed",

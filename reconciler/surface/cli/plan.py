@@ -7,6 +7,7 @@ import click
 from reconciler.model.document import PlanDocument
 from reconciler.model.problem import ExitCode, ReconcilerError
 from reconciler.observing.observe import survey
+from reconciler.planning.backoff import afresh
 from reconciler.planning.forecast import forecast
 from reconciler.surface.cli.options import FORMATS, settings, settings_options
 from reconciler.surface.composition import Compose
@@ -44,7 +45,7 @@ def command(
     composition = compose(settings(config, host_file, overrides))
     desired, warnings = composition.desired()
     host, planner = composition.host, composition.planner
-    facts = survey(host, desired, composition.host_file, host.state.ledger(), planner.backends)
+    facts = survey(host, desired, composition.host_file, afresh(host.state.ledger()), planner.backends)
     kept = bool(files) or "json" in formats
     plan = render.document(forecast(planner, facts), composition.file, facts=kept)
     for warning in warnings:

@@ -7,6 +7,7 @@ from typing import Final, NoReturn
 
 import click
 
+from reconciler.model.plan import Blocked
 from reconciler.model.problem import ExitCode, ReconcilerError
 from reconciler.observing.observe import survey
 from reconciler.planning.plan import Decision
@@ -32,11 +33,7 @@ def command(
     if watch:
         _follow(composition, output)
     decision = _decision(composition)
-    entries = status(decision.view, decision.plan)
-    if output == "table":
-        _table(entries)
-    else:
-        _data(entries, output)
+    _print(decision, output)
     return ExitCode.BLOCKED if decision.plan.blocked else ExitCode.OK
 
 
@@ -48,22 +45,37 @@ def _decision(composition: Composition) -> Decision:
 
 def _follow(composition: Composition, output: str) -> NoReturn:
     """Print the whole whenever a part of it is new: on a terminal in place, else below one another."""
-    before: tuple[ServerStatus, ...] | None = None
+    before: object = None
     while True:
         try:
             decision = _decision(composition)
+            found: object = status(decision.view, decision.plan), _others(decision)
         except ReconcilerError as error:
-            click.echo(printable(f"{error.message} [{error.reference}]"), err=True)
-        else:
-            entries = status(decision.view, decision.plan)
-            if entries != before and output == "table":
-                if sys.stdout.isatty():
-                    click.clear()
-                _table(entries)
-            elif entries != before:
-                _data(entries, output)
-            before = entries
+            found = f"{error.message} [{error.reference}]"
+        if found != before and isinstance(found, str):
+            click.echo(printable(found), err=True)
+        elif found != before:
+            if output == "table" and sys.stdout.isatty():
+                click.clear()
+            _print(decision, output)
+        before = found
         time.sleep(_GLANCE)
+
+
+def _print(decision: Decision, output: str) -> None:
+    entries = status(decision.view, decision.plan)
+    if output != "table":
+        _data(entries, _others(decision), output)
+        return
+    _table(entries)
+    for other in _others(decision):
+        click.echo(printable(f"{other.subject}: {other.reason}. {other.hint} [{other.reference}]"))
+
+
+def _others(decision: Decision) -> tuple[Blocked, ...]:
+    """What is blocked and is no server: a gateway, the source."""
+    servers = {change.subject for change in decision.view.changes}
+    return tuple(blocked for blocked in decision.plan.blocked if blocked.subject not in servers)
 
 
 def _table(entries: tuple[ServerStatus, ...]) -> None:
@@ -74,7 +86,9 @@ def _table(entries: tuple[ServerStatus, ...]) -> None:
     if not entries:
         click.echo("Nothing is declared, and nothing of ours runs.")
         return
-    table = Table(box=None, pad_edge=False)
+    context = click.get_current_context(silent=True)
+    plainly = context is not None and context.find_root().color is False
+    table = Table(box=None, pad_edge=False, header_style="none" if plainly else "bold")
     for column in ("LABEL", "PORT", "PID", "SYNC", "HEALTH"):
         table.add_column(column, no_wrap=True)
     table.add_column("REASON", overflow="fold")
@@ -91,7 +105,7 @@ def _table(entries: tuple[ServerStatus, ...]) -> None:
     Console(soft_wrap=False).print(table)
 
 
-def _data(entries: tuple[ServerStatus, ...], output: str) -> None:
+def _data(entries: tuple[ServerStatus, ...], others: tuple[Blocked, ...], output: str) -> None:
     import json
 
     from reconciler.model.base import plain
@@ -101,6 +115,9 @@ def _data(entries: tuple[ServerStatus, ...], output: str) -> None:
     if output == "ndjson":
         for server in servers:
             click.echo(json.dumps({"type": "server", **server}, ensure_ascii=False))
+        for other in others:
+            click.echo(json.dumps({"type": "blocked", **plain(other)}, ensure_ascii=False))
         return
     document = {"format_version": FORMAT_VERSION, "type": "status", "servers": servers}
+    document |= {"blocked": [plain(other) for other in others]}
     click.echo(json.dumps(document, ensure_ascii=False, indent=2))

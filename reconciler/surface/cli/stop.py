@@ -32,5 +32,7 @@ def command(
     stopped.
     """
     labels = chosen(compose, config, host_file, label, everything)
+    # A byte that is no text in this locale arrives as half a surrogate pair.
+    reason = reason.encode("utf-8", "backslashreplace").decode()
     request = Request(do=Asked.STOP, labels=labels, reason=reason, force=force)
     return carry_out(compose, config, host_file, request)

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -14,7 +15,7 @@ from reconciler.model.problem import ExitCode, ReconcilerError
 from reconciler.observing.observe import survey
 from reconciler.planning.forecast import forecast
 from reconciler.planning.guards import guards
-from reconciler.surface.cli.acting import identity, terminable
+from reconciler.surface.cli.acting import terminable
 from reconciler.surface.cli.options import settings, settings_options
 from reconciler.surface.composition import Compose, Composition
 from reconciler.surface.control.listening import Control
@@ -69,12 +70,30 @@ async def _watch(composition: Composition, desired: Desired, output: str) -> Non
         desired, read=lambda: composition.desired()[0], guard=lambda newer: _tripped(composition, newer)
     )
 
+    printing = True
+
     def told(tick: Tick) -> None:
-        _print(tick, output)
+        nonlocal printing
+        try:
+            if printing:
+                _print(tick, output)
+        except BrokenPipeError:
+            raise
+        except OSError:
+            printing = False  # the terminal is gone, and the watch was not told to go with it
         control.told(tick)
 
-    engine = Engine(composition.host, composition.planner, declared, composition.host_file, told)
-    control = Control(engine, declared, identity(composition))
+    said = ""
+
+    def failed(error: Exception) -> None:
+        nonlocal said
+        if str(error) != said:
+            said = str(error)
+            with suppress(OSError):
+                click.echo(printable(f"the look failed and is tried again: {error}"), err=True)
+
+    engine = Engine(composition.host, composition.planner, declared, composition.host_file, told, failed)
+    control = Control(engine, declared, composition.place, composition.rules)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, engine.request)
     click.echo(f"watching {composition.file}; Ctrl-C ends the watch and no server", err=True)
     with terminable():

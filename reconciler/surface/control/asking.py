@@ -23,6 +23,10 @@ class Connection:
     def __init__(self, peer: socket.socket) -> None:
         self._peer = peer
 
+    def close(self) -> None:
+        """Say nothing more."""
+        self._peer.close()
+
     def __enter__(self) -> Self:
         return self
 
@@ -33,6 +37,7 @@ class Connection:
 
     def ask(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Send one request; what comes back, line by line, until the other side has ended. Raises ReconcilerError."""
+        known = "whether it has remembered what it was told is not known"
         try:
             self._peer.sendall(json.dumps({"format": FORMAT, **request}).encode() + b"\n")
             with self._peer.makefile("rb") as lines:
@@ -40,21 +45,24 @@ class Connection:
                     answer = json.loads(text)
                     if not isinstance(answer, dict):
                         raise ValueError("it is no object")
+                    # It speaks first when what it was told is on the disk.
+                    known = "what it was told it has remembered"
                     yield answer
         except (OSError, ValueError) as error:
             raise ReconcilerError(
                 "watch-lost",
-                f"the running watch stopped answering ({error}); what it had been told it has remembered",
+                f"the running watch stopped answering ({error}); {known}",
                 hint="see: reconciler status",
                 code=ExitCode.UNSETTLED,
             ) from error
 
 
-def connect(root: Path) -> Connection | None:
-    """The loop that runs on this state directory; None where none does."""
+def connect(root: Path, timeout: float | None = None) -> Connection | None:
+    """The loop that runs on this state directory; None where none does. `timeout`: seconds for each of its answers."""
     if not os.path.lexists(root / NAME):
         return None
     peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    peer.settimeout(timeout)
     try:
         # A path of more than about 100 bytes does not fit into the address of a unix socket.
         with chdir(root):

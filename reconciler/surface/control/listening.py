@@ -6,6 +6,8 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, chdir, suppress
+from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +18,10 @@ from reconciler.model.problem import ExitCode
 from reconciler.surface.control.asking import FORMAT, LIMIT, NAME
 from reconciler.surface.render import ending, events
 
+_BEHIND: Final = 1_000
+"""Ticks that who follows may be behind."""
+_LONGEST: Final = 604_800.0
+"""Seconds for which who asked may want to hear more: a week."""
 _PATIENCE: Final = 5.0
 """Seconds in which who connects must have said what for."""
 
@@ -37,16 +43,21 @@ class Refused(Exception):
 class Control:
     """The requests of one running loop."""
 
-    def __init__(self, engine: Engine, declared: Declared, file: str) -> None:
+    def __init__(self, engine: Engine, declared: Declared, file: str, rules: str) -> None:
         self._engine = engine
         self._declared = declared
         self._file = file
+        self._rules = rules
         self._followers: set[asyncio.Queue[Tick]] = set()
+        self._talks: set[asyncio.Task[None]] = set()
 
     def told(self, tick: Tick) -> None:
         """Pass a tick on to everybody who waits for the outcome of a request."""
-        for follower in self._followers:
-            follower.put_nowait(tick)
+        for follower in list(self._followers):
+            try:
+                follower.put_nowait(tick)
+            except asyncio.QueueFull:
+                self._followers.discard(follower)  # it does not listen
 
     @asynccontextmanager
     async def listening(self, root: Path) -> AsyncIterator[None]:
@@ -66,21 +77,30 @@ class Control:
             yield
         finally:
             server.close()
+            for task in self._talks:
+                task.cancel()
+            await asyncio.gather(*self._talks, return_exceptions=True)
             with suppress(FileNotFoundError):
                 os.unlink(root / NAME)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        queue: asyncio.Queue[Tick] = asyncio.Queue()
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        talk = asyncio.create_task(self._talk(reader, writer), name="request")
+        self._talks.add(talk)
+        talk.add_done_callback(self._talks.discard)
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        queue: asyncio.Queue[Tick] = asyncio.Queue(_BEHIND)
         try:
             async with asyncio.timeout(_PATIENCE):
                 text = await reader.readline()
             request, seconds = self._parsed(text)
             self._followers.add(queue)
-            self._declared.accept(request.revision)
+            if request.do is Asked.APPLY:
+                self._declared.accept(request.revision)
             self._engine.request(request.change)
-            await self._follow(queue, writer, seconds)
+            await self._follow(queue, writer, request, seconds)
         except Refused as refused:
-            with suppress(OSError):
+            with suppress(OSError, TimeoutError):
                 await _send(writer, refused.answer)
         except (OSError, ValueError, TimeoutError):
             pass  # it went away, or said nothing that could be read; what it asked for is remembered
@@ -88,8 +108,10 @@ class Control:
             self._followers.discard(queue)
             writer.close()
 
-    async def _follow(self, queue: asyncio.Queue[Tick], writer: asyncio.StreamWriter, seconds: float) -> None:
-        """Tell what happens until it has settled, or for so many seconds."""
+    async def _follow(
+        self, queue: asyncio.Queue[Tick], writer: asyncio.StreamWriter, request: Request, seconds: float
+    ) -> None:
+        """Tell what happens until it has settled, or for so many seconds. Raises Refused."""
         end = asyncio.get_running_loop().time() + seconds
         tick: Tick | None = None
         while tick is None or not tick.steady:
@@ -98,10 +120,24 @@ class Control:
                     tick = await queue.get()
             except TimeoutError:
                 break
+            self._check_revision(request, tick)
+            request = replace(request, revision="")
             for event in tick.events:
                 await _send(writer, events.data(event))
         if tick is not None:
             await _send(writer, ending.data(tick.decision.view, tick.decision.plan, settled=tick.steady))
+
+    def _check_revision(self, request: Request, tick: Tick) -> None:
+        """What a person has seen must be what is in force now. Raises Refused."""
+        found = tick.decision.view.facts.desired.revision
+        if request.revision and found != request.revision:
+            self._declared.accept("")
+            raise Refused(
+                "revision-moved",
+                f"the desired state is {found} by now and not {request.revision}; nothing was done for the latter",
+                "look at the plan again",
+                ExitCode.STALE,
+            )
 
     def _parsed(self, text: bytes) -> tuple[Request, float]:
         """The request of one line, and for how long its sender will wait. Raises Refused."""
@@ -109,16 +145,23 @@ class Control:
             said = json.loads(text)
             if said["format"] != FORMAT:
                 raise Refused("other-version", "the running watch is of another version", "restart the watch")
+            labels, file, seconds = said["labels"], said["file"], said["timeout"]
+            texts = isinstance(labels, list) and all(isinstance(item, str) for item in [*labels, file])
+            if not texts or type(seconds) not in (int, float) or not 0 <= seconds < inf:
+                raise ValueError("a field is of another type")
             request = Request(
                 do=Asked(said["do"]),
-                labels=tuple(map(str, said.get("labels", ()))),
+                labels=tuple(labels),
                 reason=str(said.get("reason", "")),
                 force=said.get("force") is True,
                 revision=str(said.get("revision", "")),
             )
-            file, seconds = str(said["file"]), float(said["timeout"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise Refused("no-request", f"that was no request ({type(error).__name__})", "see docs/cli.md") from error
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise Refused(
+                "no-request",
+                f"that was no request ({type(error).__name__}); nothing was changed",
+                "say it with the commands of reconciler, such as: reconciler stop LABEL",
+            ) from error
         if file != self._file:
             raise Refused(
                 "other-source",
@@ -126,9 +169,19 @@ class Control:
                 "end it, or name its file with -c FILE",
                 ExitCode.LOCKED,
             )
-        return request, seconds
+        if said.get("rules", self._rules) != self._rules:
+            raise Refused(
+                "other-rules",
+                "the running watch was started with another host file, other overrides or another environment; "
+                "nothing was changed",
+                "restart the watch, so that both speak of the same",
+                ExitCode.LOCKED,
+            )
+        return request, float(min(seconds, _LONGEST))
 
 
 async def _send(writer: asyncio.StreamWriter, answer: dict[str, Any]) -> None:
-    writer.write(json.dumps(answer, ensure_ascii=False).encode() + b"\n")
-    await writer.drain()
+    """Raises TimeoutError where nobody reads it."""
+    writer.write(json.dumps(answer).encode() + b"\n")
+    async with asyncio.timeout(_PATIENCE):
+        await writer.drain()

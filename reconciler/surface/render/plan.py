@@ -162,8 +162,11 @@ def as_lines(plan: PlanDocument) -> Iterator[dict[str, Any]]:
     }
 
 
-def as_text(plan: PlanDocument, *, full: bool = False) -> str:
-    """The plan for people; readable without colour, the order of the lines is the order of the actions."""
+def as_text(plan: PlanDocument, *, full: bool = False, acting: bool = False) -> str:
+    """The plan for people; readable without colour, the order of the lines is the order of the actions.
+
+    `acting`: it is carried out next, so that is not recommended.
+    """
     lines = [f"Plan for {plan.file} at {plan.revision}", ""]
     lines += _step_lines(plan, full)
     if not plan.actions:
@@ -178,6 +181,8 @@ def as_text(plan: PlanDocument, *, full: bool = False) -> str:
     if kept:
         lines += ["", "Left as it is:", *(f"    {s.subject}: {s.reason} [{s.reference}]" for s in kept)]
     lines += ["", *_summary(plan)]
+    if not (acting and plan.actions):
+        lines.append(f"Next: {_next(plan)}")
     return "\n".join(printable(line) for line in lines) + "\n"
 
 
@@ -235,7 +240,6 @@ def _summary(plan: PlanDocument) -> Iterator[str]:
     memory_ = plan.memory
     of = f"of {human(memory_.budget)}" if memory_.budget is not None else "and the budget is not known"
     yield f"Memory: peak {human(memory_.peak)} {of}, after {human(memory_.after)}."
-    yield f"Next: {_next(plan)}"
 
 
 def _next(plan: PlanDocument) -> str:

@@ -195,7 +195,7 @@ PERMANENT = {
             "architecture. This is disabled by default.",
             LOAD,
         ),
-        "architecture-unsupported",
+        "custom-code-refused",
         "the model wants to run code of its own, which is refused",
     ),
     "no folder": (

@@ -1,0 +1,121 @@
+"""`stop`, and `stop --force`: what a person may end although a gateway may still send it requests."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reconciler.model.ledger import Suspension
+from reconciler.model.plan import InFlight
+from reconciler.model.view import Facts
+from reconciler.planning.plan import Decision
+from tests.golden.story import NOW, Story, planner
+
+HEAD = "version: 1\nports: {team: 8100-8119}\ngateways: {litellm: {mode: direct}}\n"
+MODELS = "models:\n" + "".join(
+    f"  {label}:\n    source: {{repo: acme/{label}}}\n    port: {port}\n"
+    for label, port in (("fast", 8100), ("deep", 8101), ("vl", 8102))
+)
+ARTIFACTS = "artifacts: {acme/fast@main: {}, acme/deep@main: {}, acme/vl@main: {}}\n"
+SERVERS = "servers: {fast: {port: 8100}, deep: {port: 8101}, vl: {port: 8102}}\n"
+UNKNOWN = "gateways: {litellm: {unknown: permission denied}}\n"
+ROUTED = "gateways: {litellm: {routes: [fast, deep, vl]}}\n"
+DRAINING = "gateways: {litellm: {routes: [deep, vl], draining: [8100]}}\n"
+CLEAR = "gateways: {litellm: {routes: [deep, vl]}}\n"
+
+
+def facts(
+    folder: Path, gateways: str, force: bool | None, desired: str = HEAD + MODELS, servers: str = SERVERS
+) -> Facts:
+    """What is known when a person has stopped `fast`, with force or without; None: nobody has."""
+    (folder / "desired.yaml").write_text(desired)
+    (folder / "observed.yaml").write_text(ARTIFACTS + servers + gateways)
+    seen = Story(folder).facts()
+    said = {} if force is None else {"fast": Suspension(since=NOW - 1, reason="lunch", force=force)}
+    return replace(seen, ledger=replace(seen.ledger, suspensions=said))
+
+
+def actions(decision: Decision) -> list[str]:
+    return [f"{action.kind} {action.subject}" for action in decision.plan.actions]
+
+
+def said(decision: Decision) -> set[tuple[str, str]]:
+    """Subject and reference of everything that waits or is blocked."""
+    waiting = {(entry.subject, entry.reference) for entry in decision.plan.waiting}
+    return {*waiting, *((entry.subject, entry.reference) for entry in decision.plan.blocked)}
+
+
+@pytest.mark.parametrize(
+    ("gateways", "force", "done", "why"),
+    [
+        (UNKNOWN, False, [], "gateway-unknown"),
+        (UNKNOWN, True, ["stop server/fast"], None),
+        (ROUTED, False, ["publish gateway/litellm"], "waiting-for-withdrawal"),
+        (ROUTED, True, ["publish gateway/litellm", "stop server/fast"], None),
+        (DRAINING, False, [], "draining"),
+        (DRAINING, True, ["stop server/fast"], None),
+        (CLEAR, False, ["stop server/fast"], None),
+        (CLEAR, True, ["stop server/fast"], None),
+    ],
+)
+def test_only_force_ends_what_a_gateway_may_still_use(
+    tmp_path: Path, gateways: str, force: bool, done: list[str], why: str | None
+) -> None:
+    decision = planner().decide(facts(tmp_path, gateways, force))
+    assert actions(decision) == done
+    assert {reference for subject, reference in said(decision) if subject == "server/fast"} == ({why} - {None})
+
+
+def test_the_block_says_how_to_force_it(tmp_path: Path) -> None:
+    decision = planner().decide(facts(tmp_path, UNKNOWN, False))
+    [blocked] = [blocked for blocked in decision.plan.blocked if blocked.reference == "gateway-unknown"]
+    assert blocked.subject == "server/fast"
+    assert "it was kept" in blocked.reason
+    assert "reconciler stop fast --force" in blocked.hint
+
+
+@pytest.mark.parametrize("gateways", [UNKNOWN, ROUTED, "gateways: {litellm: {draining: [8100, 8101, 8102]}}\n"])
+def test_nothing_else_is_stopped_for_it(tmp_path: Path, gateways: str) -> None:
+    """`deep` is wedged and `vl` is not declared any more: both are to go, and neither is forced."""
+    desired = (HEAD + MODELS).partition("  vl:")[0]
+    servers = SERVERS.replace("port: 8101", "port: 8101, health: zombie")
+    decision = planner().decide(facts(tmp_path, gateways, True, desired, servers))
+    assert [action for action in actions(decision) if action.startswith("stop")] == ["stop server/fast"]
+    assert {"server/deep", "server/vl"} <= {subject for subject, _ in said(decision)}
+
+
+def test_an_unknown_process_is_not_stopped_by_force(tmp_path: Path) -> None:
+    doubtful = SERVERS.replace("port: 8100", "port: 8100, standing: unknown, detail: its token contradicts")
+    assert actions(planner().decide(facts(tmp_path, UNKNOWN, True, servers=doubtful))) == []
+
+
+def test_a_forced_stop_is_not_done_twice(tmp_path: Path) -> None:
+    seen = facts(tmp_path, UNKNOWN, True)
+    first = planner().decide(seen)
+    jobs = tuple(
+        InFlight(subject=action.subject, kind=action.kind, claim=action.claims, since=NOW)
+        for action in first.plan.actions
+    )
+    again = planner().decide(replace(seen, in_flight=jobs))
+    assert actions(again) == []
+    assert said(again) >= {("server/fast", "in-progress")}
+
+
+def test_force_ends_with_the_suspension(tmp_path: Path) -> None:
+    seen = facts(tmp_path, UNKNOWN, True)
+    over = {"fast": replace(seen.ledger.suspensions["fast"], until=NOW)}
+    assert actions(planner().decide(replace(seen, ledger=replace(seen.ledger, suspensions=over)))) == []
+    assert actions(planner().decide(facts(tmp_path, UNKNOWN, None))) == []
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("prune", [False, True])
+def test_a_suspended_label_that_is_not_declared_is_stopped(tmp_path: Path, prune: bool, force: bool) -> None:
+    policy = f"policy: {{prune: {str(prune).lower()}}}\n"
+    desired = HEAD + policy + MODELS.replace("  fast:", "  other:").replace("port: 8100", "port: 8109")
+    desired = desired.replace("acme/fast", "acme/gone")
+    nobody = planner().decide(facts(tmp_path, CLEAR, None, desired))
+    assert ("stop server/fast" in actions(nobody)) == prune
+    decision = planner().decide(facts(tmp_path, CLEAR, force, desired))
+    assert [action for action in actions(decision) if action.startswith("stop")] == ["stop server/fast"]
+    assert decision.ledger.suspensions.keys() == {"fast"}, "it is remembered as long as there is something to stop"
