@@ -25,7 +25,10 @@ REPEAT: Final = 600.0
 """Seconds after which an idle server proves itself again."""
 BUSY: Final = 0.01
 """Share of one processor from which on a server is at work: decoding takes several times that, waiting nothing."""
-_FIRST_PAUSE: Final = 0.05
+_GLANCE: Final = 0.02
+_SOON: Final = 30.0
+"""Seconds for which a listener is looked for every 20 ms: people wait for it, and a look costs 0.2 ms."""
+_FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 1.0
 _BODY_SHOWN: Final = 200
 _WRONG_MODEL: Final = "wrong-model"
@@ -112,8 +115,11 @@ class Inquiry:
         while True:
             if lost := self._lost_port():
                 return self._condemn("port-lost", lost)
-            if not self._say_phase():
-                await asyncio.sleep(_LONGEST_PAUSE)
+            if not self._may_be_asked():
+                if self._means.logs.of(self.process) is not None:
+                    return self._condemn("unable-to-generate", "")
+                late = self._means.now() - self.asked_since > _SOON
+                await asyncio.sleep(_FIRST_PAUSE if late else _GLANCE)
                 continue
             answer, sign = await self._ask(LOADING_TIMEOUT)
             proofs = proofs + 1 if sign is Sign.COMPLETION else 0
@@ -122,8 +128,6 @@ class Inquiry:
                 return self._proved()
             if sign in (Sign.DEAD, Sign.WRONG_MODEL) or refusals == REFUSALS:
                 return self._condemn(_CAUSES[sign], _said(answer))
-            if answer is None and self._means.logs.of(self.process) is not None:
-                return self._condemn("unable-to-generate", "")
             if not proofs:
                 await asyncio.sleep(pause)
                 pause = min(_LONGEST_PAUSE, pause * 1.5)
@@ -201,24 +205,23 @@ class Inquiry:
             return now[1] != before[1]
         return now[2] - before[2] >= BUSY * (now[0] - before[0])
 
-    def _say_phase(self) -> bool:
-        """Say how far a start has come, and whether it may be asked. mlx_lm.server 0.32 listens before it loads.
+    def _may_be_asked(self) -> bool:
+        """Say how far a start has come, and whether its own listener is there.
 
-        A listener that is not named may be anybody's: another user's process, or several on one port.
+        mlx_lm.server 0.32 listens before it loads. A listener that is not named may be anybody's: another user's
+        process, or several on one port.
         """
-        phase, may = Evidence(health=Health.STARTING), True
-        match self._means.look(self.process.port):
-            case Present(value=listener) if listener.pid is None:
-                detail = f"something listens on port {listener.port}, and whether it is this server cannot be seen"
-                phase, may = Evidence(health=Health.STARTING, cause="listener-unnamed", detail=detail), False
-            case Present():
-                phase = Evidence(health=Health.STARTING, cause="loading", detail="it listens and loads its weights")
-            case _:
-                pass
+        port, listener = self.process.port, self._means.look(self.process.port)
+        phase = Evidence(health=Health.STARTING)
+        if isinstance(listener, Present) and listener.value.pid is not None:
+            phase = Evidence(health=Health.STARTING, cause="loading", detail="it listens and loads its weights")
+        elif not isinstance(listener, Absent):
+            detail = f"whether it is this server that listens on port {port} cannot be seen"
+            phase = Evidence(health=Health.STARTING, cause="listener-unnamed", detail=detail)
         if phase != self.evidence:
             self.evidence = phase
             self._means.tell()
-        return may
+        return phase.cause == "loading"
 
     def _lost_port(self, listener: Observation[Listener] | None = None) -> str | None:
         """Why the port leads to somebody else: mlx_lm.server lives on, model in memory, when it lost its port."""
