@@ -132,6 +132,7 @@ class LocalArtifacts:
             path=path,
             missing=judged.wrong(),
             foreign=judged.foreign,
+            code=judged.code,
             shards=judged.shards,
             weight_bytes=judged.weight_bytes,
             kv_bytes_per_token=judged.kv_bytes_per_token,

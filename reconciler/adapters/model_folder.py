@@ -58,6 +58,7 @@ class Judged:
         self.missing: dict[str, str] = {}
         """File -> why, the empty text for one that is simply not there."""
         self.foreign = ""
+        self.code = ""
         self.shards = 1
         self.weight_bytes = 0
         self.kv_bytes_per_token = 0
@@ -124,7 +125,7 @@ def _judge_config(files: Mapping[str, FoundFile], recall: Recall, judged: Judged
         judged.missing[CONFIG] = ""
         return
     try:
-        judged.kv_bytes_per_token = recall("config", config, _kv_bytes)
+        judged.kv_bytes_per_token, judged.code = recall("config", config, _config)
     except Damaged as error:
         judged.missing[CONFIG] = str(error)
 
@@ -153,14 +154,16 @@ def _judge_weights(files: Mapping[str, FoundFile], recall: Recall, judged: Judge
     judged.shards = max(1, len(expected | there))
 
 
-def _kv_bytes(found: FoundFile) -> int:
+def _config(found: FoundFile) -> tuple[int, str]:
+    """Bytes of cache per token, and the file of code that a server is asked to run."""
     try:
         config = json.loads(read_file(found.path))
     except (ValueError, RecursionError):
         config = None
     if not isinstance(config, dict):
         raise Damaged("no JSON object")
-    return kv_bytes_per_token(config)
+    code = config.get("model_file")
+    return kv_bytes_per_token(config), code if isinstance(code, str) else ""
 
 
 def _listed(found: FoundFile) -> tuple[tuple[str, int], ...]:

@@ -127,6 +127,8 @@ class Artifact:
     """Files that are absent, short or contradict their index; empty: complete."""
     foreign: str = ""
     """Format of its weights where that is one that no server here loads, such as `gguf`; empty otherwise."""
+    code: str = ""
+    """File with code of its own that its configuration asks servers to run (`model_file`); empty: it asks for none."""
     shards: int = 1
     """How many weight files there should be."""
     weight_bytes: int = 0

@@ -301,6 +301,13 @@ def _artifact_findings(
                 # A file that is there and wrong is taken for good by the library, and so has to be forced.
                 hint=f"{fetch} --force-download" if " (" in names and fetch.startswith("hf ") else fetch,
             )
+        case Present(value=found) if found.code:
+            # mlx-lm runs it on a plain load before 0.32 (CVE-2026-5843); later ones refuse, after a start.
+            yield Finding(
+                reference="custom-code",
+                reason=f"{what} {reference} asks servers to run code of its own ({found.code}), which is never done",
+                hint="declare a repository whose architecture the backend knows itself",
+            )
         case Present(value=found):
             if model is not None and "tools" in model.requires and found.has_tool_template is False:
                 yield Finding(
