@@ -1,6 +1,7 @@
 """The demo, as a user runs it: real servers, real completions, a real commit, nothing left behind."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from reconciler.model.problem import ExitCode
 from tests.cli.home import Home
 
+README = Path(__file__).resolve().parents[2] / "README.md"
 STEPS = [
     "Two tiny models",
     "What would be done",
@@ -36,6 +38,16 @@ def test_the_demo_does_every_step_and_leaves_nothing(home: Home, tmp_path: Path)
     assert [h[: len(step)] for h, step in zip(headings, STEPS, strict=True)] == STEPS
     assert 'says: "Hello from alpha, a tiny model."' in result.out
     assert list(scratch.iterdir()) == []
+    printed = {plainly(line) for line in result.out.splitlines()}
+    (shown,) = [
+        block for block in README.read_text().split("```console\n") if block.startswith("$ reconciler apply --yes")
+    ]
+    assert [line for line in shown.partition("```")[0].splitlines() if plainly(line) not in printed] == []
+
+
+def plainly(line: str) -> str:
+    """A line of the demo without what is another number in every run."""
+    return re.sub(r"worktree:[0-9a-f]{12}|\b\d{4,5}\b", "N", line)
 
 
 def ctrl_c(process: subprocess.Popen[str]) -> None:
