@@ -3,10 +3,12 @@
 import asyncio
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from benchmarks.launching import pairs
@@ -35,6 +37,7 @@ def looking(root: Path, rounds: int, env: Mapping[str, str]) -> None:
     pids = [spawn([*command, f"--port={port}"], os.environ, root / f"{port}.log") for port in ports]
     until_all_answer(ports)
     try:
+        _ports(ports, pids, rounds)
         _questions(ports, pids, rounds)
     finally:
         end(pids)
@@ -95,11 +98,45 @@ async def _raw(ports: list[int]) -> float:
     return time.monotonic() - start
 
 
+async def _connected(ports: list[int]) -> float:
+    """A connection to every port at once, as the least that says that they are open."""
+
+    async def once(port: int) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, "127.0.0.1", port)
+                transport.close()
+
+    start = time.monotonic()
+    await asyncio.gather(*(once(port) for port in ports))
+    return time.monotonic() - start
+
+
+def _ports(ports: list[int], pids: list[int], rounds: int) -> None:
+    """What every look of the loop asks of running servers: whether their own process listens."""
+    listeners = LocalListeners(known=lambda: pids)
+
+    def one() -> tuple[float, float]:
+        floor = asyncio.run(_connected(ports))
+        start = time.monotonic()
+        listeners.look(ports)
+        return floor, time.monotonic() - start
+
+    pairs(f"G13, {MANY} ports and who listens: <= 2", ("asyncio connections", "look"), rounds, one)
+    for pid in pids[:3]:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        pairs("G13, three of them stopped by a signal", ("asyncio connections", "look"), rounds, one)
+    finally:
+        for pid in pids[:3]:
+            os.kill(pid, signal.SIGCONT)
+
+
 def _questions(ports: list[int], pids: list[int], rounds: int) -> None:
     def one() -> tuple[float, float]:
         return asyncio.run(_raw(ports)), asyncio.run(_proved(ports, pids))
 
-    pairs(f"G13, two completions of {MANY} servers", ("asyncio streams", "proofs"), rounds, one)
+    pairs(f"two completions of {MANY} servers, with the HTTP client", ("asyncio streams", "proofs"), rounds, one)
 
 
 def _question_and_cache(root: Path, rounds: int) -> None:

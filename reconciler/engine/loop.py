@@ -103,10 +103,11 @@ class Engine:
         facts = survey(self._host, desired, self._host_file, ledger, backends, in_flight, source=self._declared.problem)
         decision = self._planner.decide(facts, self._host.clock.jitter())
         seen = journal.events(self._known, ledger, decision, outcomes)
-        self._known = journal.told(decision)
         if decision.ledger != self._ledger or seen:
             self._host.state.save(decision.ledger, seen)
             self._ledger = decision.ledger
+        # Only what has been saved has been told, and only what has been told is forgotten.
+        self._known = journal.told(decision)
         self._outcomes.clear()
         self._jobs.start(self._planner.chosen(decision))
         self._steady = self._steady + 1 if decision.plan.settled and self._declared.look_again is None else 0
