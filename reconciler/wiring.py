@@ -171,9 +171,11 @@ class LocalHost:
     @cached_property
     def _prober(self) -> "CompletionProber":
         from reconciler.adapters.prober import CompletionProber
-        from reconciler.adapters.process_table import cpu_seconds
+        from reconciler.adapters.process_table import session_cpu_seconds
 
-        return CompletionProber(self._backends, self._logs, self._listeners.look, SystemClock().now, cpu_seconds)
+        return CompletionProber(
+            self._backends, self._logs, self._listeners.look, SystemClock().now, session_cpu_seconds
+        )
 
     def _pids(self) -> Iterable[int]:
         """Our own processes, so that the owner of a port is found without a search."""

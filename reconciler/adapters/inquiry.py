@@ -64,7 +64,7 @@ class Means:
     belongs: Callable[[int, ServerProcess], bool]
     """Whether a listener of this pid is the server's own."""
     cpu: Callable[[int], float | None]
-    """Seconds of processor time that a process has used; None where that cannot be told."""
+    """Seconds of processor time that a process and what it has started have used; None where that cannot be told."""
     now: Callable[[], float]
     tell: Callable[[], None]
     """There is new evidence."""

@@ -48,6 +48,13 @@ def seen(pid: int) -> Seen | None:
     return Seen(pid, int(rest[15]), alive, int(session))
 
 
+def session_cpu_seconds(leader: int) -> float | None:
+    """Processor time of all that a session leader has started, a worker may be what works; None where unknown."""
+    members = [pid for pid in own_pids() if (found := seen(pid)) is not None and found.session == leader]
+    used = [seconds for pid in members if (seconds := cpu_seconds(pid)) is not None]
+    return sum(used) if used else None
+
+
 def cpu_seconds(pid: int) -> float | None:
     """Processor time that a process has used; None where that cannot be told."""
     if sys.platform == "darwin":
