@@ -164,7 +164,7 @@ def _question_and_cache(root: Path, rounds: int) -> None:
 
 
 def _gateway(root: Path, rounds: int) -> None:
-    with tempfile.TemporaryDirectory(dir=root) as folder:
+    with tempfile.TemporaryDirectory(dir=root) as folder, asyncio.Runner() as loop:
         place = Path(folder)
         host = HostFile(gateways=GatewayFiles(litellm=LiteLlmFiles(include=str(place / "models.yaml"), drain="0s")))
         gateways = LocalGateways(host, installed_gateways(), place / "state", SystemClock().now)
@@ -187,7 +187,7 @@ def _gateway(root: Path, rounds: int) -> None:
             gateways.look()
             wanted = routes()
             start = time.monotonic()
-            asyncio.run(gateways.publish("litellm", wanted))
+            loop.run(gateways.publish("litellm", wanted))
             ours = time.monotonic() - start
             content = (place / "models.yaml").read_bytes()
             start = time.monotonic()
@@ -197,7 +197,7 @@ def _gateway(root: Path, rounds: int) -> None:
         pairs(f"G15, a gateway file of {MANY} models that changed", ("write, fsync, rename", "publish"), rounds, one)
         before = (place / "models.yaml").stat()
         gateways.look()
-        asyncio.run(gateways.publish("litellm", routes()))
+        loop.run(gateways.publish("litellm", routes()))
         after = (place / "models.yaml").stat()
         unchanged = (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
         print(f"the same routes again: {'not written' if unchanged else 'WRITTEN'}", flush=True)

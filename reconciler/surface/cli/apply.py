@@ -65,11 +65,9 @@ def command(
             _confirm()
         return hand_over(composition, request, seconds(timeout))
     with composition.exclusively("apply"):
-        outcome = _foresee(composition, desired)
-        if fingerprint(outcome.first.facts) != shown.facts:
-            shown = _show(composition, outcome, plan, acting=True)
-        if shown.actions and not yes and plan is None:
-            _confirm()
+        # What a person confirms, now or by PLAN, is what holds under the lock; --yes confirms whatever holds then.
+        if plan is not None or not yes:
+            _confirm_again(composition, desired, shown, plan)
         return settle(composition, desired, request, seconds(timeout))
 
 
@@ -97,6 +95,15 @@ def _show(composition: Composition, outcome: Forecast, kept: Path | None, acting
     document = render.document(outcome, composition.file)
     click.echo(render.as_text(document, acting=acting), nl=False)
     return _Shown(ExitCode(document.exit_code), bool(document.actions), outcome.steps[0].plan.settled, facts)
+
+
+def _confirm_again(composition: Composition, desired: Desired, shown: _Shown, plan: Path | None) -> None:
+    """Look once more, show what has become another plan, and ask. Raises ReconcilerError, click.Abort."""
+    outcome = _foresee(composition, desired)
+    if fingerprint(outcome.first.facts) != shown.facts:
+        shown = _show(composition, outcome, plan, acting=True)
+    if shown.actions and plan is None:
+        _confirm()
 
 
 def _refuse_stale(path: Path, now: dict[str, str]) -> None:
