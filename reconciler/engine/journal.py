@@ -5,7 +5,7 @@ from typing import Final, TypeVar
 
 from reconciler.model.base import noun
 from reconciler.model.event import Event, EventKind
-from reconciler.model.ledger import Ledger
+from reconciler.model.ledger import Ledger, is_of_action
 from reconciler.model.names import ENSEMBLE, Subject, server_subject, source_subject
 from reconciler.model.plan import Action, Blocked, Waiting
 from reconciler.planning.plan import Decision
@@ -92,7 +92,7 @@ def changed(before: Ledger, after: Ledger) -> Iterator[tuple[EventKind, Subject,
             yield EventKind.RESUMED, server_subject(label), "it may run again", "resumed"
     for label, attempt in before.attempts.items():
         left = after.attempts.get(label)
-        if ":" not in label and attempt.count and (left is None or left.count == 0):
+        if not is_of_action(label) and attempt.count and (left is None or left.count == 0):
             yield EventKind.RETRIED, server_subject(label), "earlier failures do not count any more", "retried"
 
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final
 
 from reconciler.model.base import noun
 from reconciler.model.desired import Scalar
-from reconciler.model.names import LABEL
+from reconciler.model.names import LABEL, authority
 from reconciler.model.routes import Route, Upstream
 from reconciler.model.secret import SECRET
 
@@ -129,8 +129,7 @@ class LiteLlm:
             if self._front is None:
                 raise _unwritable(f"have no server for {route.label!r}, and no front door that could stand for it")
             return {"model": f"{_PROVIDER}{route.label}", "api_base": self._front}
-        host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
-        api_base = f"http://{host}:{upstream.port}/v1"
+        api_base = f"http://{authority(upstream.host, upstream.port)}/v1"
         if _address(api_base) != (upstream.host, upstream.port):
             raise _unwritable(f"send {route.label!r} to the address {_short(api_base)}, which is none")
         if api_base == self._front and upstream.served_name == route.label:

@@ -31,6 +31,11 @@ class Attempt:
     """Command line and log of the process that failed, which stay to be read when its record is gone."""
 
 
+def is_of_action(key: str) -> bool:
+    """Whether a key of `Ledger.attempts` is of an action (`kind:subject`) and not a label."""
+    return ":" in key
+
+
 def forgiven(attempt: Attempt) -> Attempt:
     """A clean sheet that still knows which death has been counted."""
     return replace(attempt, count=0, retry_at=0.0, permanent=False)

@@ -6,7 +6,7 @@ from typing import Final
 
 from reconciler.model.base import noun
 from reconciler.model.change import Change, Verdict
-from reconciler.model.ledger import Attempt, Ledger
+from reconciler.model.ledger import Attempt, Ledger, is_of_action
 from reconciler.model.names import server_subject
 from reconciler.model.observed import Present
 from reconciler.model.plan import Action, Blocked, Waiting
@@ -82,7 +82,7 @@ def action_hold(action: Action, ledger: Ledger, now: float) -> Waiting | Blocked
 
 def afresh(ledger: Ledger) -> Ledger:
     """The ledger as a person who looks again wants it: actions that failed may be tried at once."""
-    servers = {key: attempt for key, attempt in ledger.attempts.items() if ":" not in key}
+    servers = {key: attempt for key, attempt in ledger.attempts.items() if not is_of_action(key)}
     return ledger if len(servers) == len(ledger.attempts) else replace(ledger, attempts=servers)
 
 
@@ -117,7 +117,7 @@ def failed(ledger: Ledger, label: str, spec_hash: str, failure: Failure, now: fl
     count = 1 if before is None else before.count + 1
     first = now if before is None else before.first
     delay = 0.0 if count == 1 else jitter * min(CAP, BASE * 2 ** (count - 2))
-    if ":" in label and failure.permanent:
+    if is_of_action(label) and failure.permanent:
         delay = max(delay, PERSON)
     attempt = Attempt(
         spec_hash=spec_hash,

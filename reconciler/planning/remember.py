@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from reconciler.model.change import Change, Verdict
-from reconciler.model.ledger import Ledger, ServiceProof
+from reconciler.model.ledger import Ledger, ServiceProof, is_of_action
 from reconciler.model.observed import Health, ServerProcess, Standing
 from reconciler.model.target import Target
 from reconciler.model.view import Facts
@@ -38,8 +38,8 @@ def remember(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, 
     attempts = {
         label: attempt
         for label, attempt in ledger.attempts.items()
-        if (":" in label or label in targets)
-        and not ((":" in label or label in serving) and facts.now - attempt.last > WINDOW)
+        if (is_of_action(label) or label in targets)
+        and not ((is_of_action(label) or label in serving) and facts.now - attempt.last > WINDOW)
     }
     suspensions = {
         label: s

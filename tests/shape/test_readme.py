@@ -8,6 +8,7 @@ import yaml
 
 from reconciler.desired.parse import parse
 from reconciler.model.bundle import Bundle
+from reconciler.model.problem import InvalidDocument
 from reconciler.surface.cli.main import COMMANDS
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +25,17 @@ def test_the_example_is_a_valid_desired_state() -> None:
     parsed = parse(bundle, roots={}, environ={}, overrides={})
     assert list(parsed.desired.state.models) == list(yaml.safe_load(example)["models"])
     assert parsed.warnings == ()
+
+
+MISTAKEN = b"version: 1\nmodells: {}\nmodels:\n  fast:\n    port: 8100\n    source: {repo: gemma-4-31b-it}\n"
+
+
+def test_mistakes_are_told_in_these_words() -> None:
+    bundle = Bundle(name="ensemble.yaml", revision="worktree:0", text=MISTAKEN, files={})
+    with pytest.raises(InvalidDocument) as caught:
+        parse(bundle, roots={}, environ={}, overrides={})
+    told = "".join(f"{problem.located('ensemble.yaml')}\n" for problem in caught.value.problems)
+    assert f"$ reconciler validate\n{told}error: {caught.value.message}." in README
 
 
 def test_commands_and_targets_exist() -> None:

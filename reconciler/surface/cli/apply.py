@@ -11,10 +11,10 @@ from reconciler.model.desired import Desired
 from reconciler.model.document import FORMAT_VERSION
 from reconciler.model.problem import ExitCode, ReconcilerError
 from reconciler.model.units import DURATION, seconds
-from reconciler.observing.observe import survey
 from reconciler.planning.backoff import afresh
 from reconciler.planning.fingerprint import fingerprint
 from reconciler.planning.forecast import Forecast, forecast
+from reconciler.surface.cli.looking import look
 from reconciler.surface.cli.options import DEFAULT_TIMEOUT, settings, settings_options
 from reconciler.surface.composition import Compose, Composition
 from reconciler.surface.render import plan as render
@@ -82,9 +82,8 @@ class _Shown(NamedTuple):
 
 
 def _foresee(composition: Composition, desired: Desired) -> Forecast:
-    host, planner = composition.host, composition.planner
-    ledger = afresh(host.state.ledger())
-    return forecast(planner, survey(host, desired, composition.host_file, ledger, planner.backends))
+    ledger = afresh(composition.host.state.ledger())
+    return forecast(composition.planner, look(composition, desired, ledger))
 
 
 def _show(composition: Composition, outcome: Forecast, kept: Path | None, acting: bool) -> _Shown:

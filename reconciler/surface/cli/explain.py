@@ -13,9 +13,9 @@ from reconciler.model.document import FORMAT_VERSION
 from reconciler.model.event import Event
 from reconciler.model.names import Subject
 from reconciler.model.problem import ExitCode, ReconcilerError
-from reconciler.observing.observe import survey
 from reconciler.planning.explain import Explanation, explain, subjects
 from reconciler.planning.plan import Decision
+from reconciler.surface.cli.looking import look
 from reconciler.surface.cli.options import settings, settings_options
 from reconciler.surface.composition import Compose
 from reconciler.surface.render import events as render
@@ -46,9 +46,8 @@ def command(
     """
     composition = compose(settings(config, host_file, overrides))
     desired, _ = composition.desired()
-    host, planner = composition.host, composition.planner
-    decision = planner.decide(survey(host, desired, composition.host_file, host.state.ledger(), planner.backends))
-    events = host.state.events()
+    decision = composition.planner.decide(look(composition, desired))
+    events = composition.host.state.events()
     found = explain(decision, _resolved(decision, subject, events))
     history = [event for event in events if event.subject == found.subject][-_EVENTS:]
     log = composition.tail(found.log, found.log_start, _LOG)

@@ -6,9 +6,9 @@ import click
 
 from reconciler.model.document import PlanDocument
 from reconciler.model.problem import ExitCode, ReconcilerError
-from reconciler.observing.observe import survey
 from reconciler.planning.backoff import afresh
 from reconciler.planning.forecast import forecast
+from reconciler.surface.cli.looking import look
 from reconciler.surface.cli.options import FORMATS, settings, settings_options
 from reconciler.surface.composition import Compose
 from reconciler.surface.render import plan as render
@@ -44,10 +44,9 @@ def command(
         raise click.UsageError("-o wants at most one format and one file")
     composition = compose(settings(config, host_file, overrides))
     desired, warnings = composition.desired()
-    host, planner = composition.host, composition.planner
-    facts = survey(host, desired, composition.host_file, afresh(host.state.ledger()), planner.backends)
+    facts = look(composition, desired, afresh(composition.host.state.ledger()))
     kept = bool(files) or "json" in formats
-    plan = render.document(forecast(planner, facts), composition.file, facts=kept)
+    plan = render.document(forecast(composition.planner, facts), composition.file, facts=kept)
     for warning in warnings:
         click.echo(printable(warning.located(composition.file)), err=True)
     _print(plan, formats[0] if formats else "table", full)

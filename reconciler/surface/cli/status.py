@@ -9,9 +9,9 @@ import click
 
 from reconciler.model.plan import Blocked
 from reconciler.model.problem import ExitCode, ReconcilerError
-from reconciler.observing.observe import survey
 from reconciler.planning.plan import Decision
 from reconciler.planning.status import ServerStatus, status
+from reconciler.surface.cli.looking import look
 from reconciler.surface.cli.options import FORMATS, settings, settings_options
 from reconciler.surface.composition import Compose, Composition
 from reconciler.surface.render.text import printable
@@ -39,8 +39,7 @@ def command(
 
 def _decision(composition: Composition) -> Decision:
     desired, _ = composition.desired()
-    host, planner = composition.host, composition.planner
-    return planner.decide(survey(host, desired, composition.host_file, host.state.ledger(), planner.backends))
+    return composition.planner.decide(look(composition, desired))
 
 
 def _follow(composition: Composition, output: str) -> NoReturn:

@@ -12,10 +12,10 @@ from reconciler.engine.declared import Followed
 from reconciler.engine.loop import Engine, Tick
 from reconciler.model.desired import Desired
 from reconciler.model.problem import ExitCode, ReconcilerError
-from reconciler.observing.observe import survey
 from reconciler.planning.forecast import forecast
 from reconciler.planning.guards import guards
 from reconciler.surface.cli.acting import terminable
+from reconciler.surface.cli.looking import look
 from reconciler.surface.cli.options import settings, settings_options
 from reconciler.surface.composition import Compose, Composition
 from reconciler.surface.control.listening import Control
@@ -58,9 +58,7 @@ def command(
 
 def _tripped(composition: Composition, desired: Desired) -> tuple[str, str] | None:
     """What a person should decide before this revision is in force."""
-    host, planner = composition.host, composition.planner
-    facts = survey(host, desired, composition.host_file, host.state.ledger(), planner.backends)
-    return next(iter(guards(forecast(planner, facts))), None)
+    return next(iter(guards(forecast(composition.planner, look(composition, desired)))), None)
 
 
 async def _watch(composition: Composition, desired: Desired, output: str) -> None:
