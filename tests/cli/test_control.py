@@ -198,3 +198,32 @@ def test_x24_what_is_in_the_way_of_the_socket_is_replaced(machine: Machine, left
     assert victim.read_text() == "mine"
     assert watch.end() == ExitCode.TERMINATED
     until(lambda: not place.exists(), "the watch has removed it")
+
+
+def test_another_host_file_is_not_spoken_of(machine: Machine, watch: Command) -> None:
+    """A plan made under other rules is not what the watch would do."""
+    pids = machine.one_each("alpha")
+    host = machine.home.root / "host.yaml"
+    host.write_text(host.read_text() + "start_timeout: 9m\n")
+    code, said = machine.run("stop", "alpha")
+    assert code == ExitCode.LOCKED
+    assert "[other-rules]" in said
+    is_undisturbed(machine, watch, pids)
+
+
+def test_a_revision_that_is_not_there_any_more_is_not_applied(machine: Machine, watch: Command) -> None:
+    pids = machine.one_each("alpha")
+    said = answers(machine, request(machine, do="apply", revision="worktree:0123456789ab"))
+    assert [(a["reference"], a["exit_code"]) for a in said if a["type"] == "error"] == [
+        ("revision-moved", ExitCode.STALE)
+    ]
+    is_undisturbed(machine, watch, pids)
+
+
+def test_a_watch_that_ends_under_who_follows_it_shows_no_traceback(machine: Machine, watch: Command) -> None:
+    with dialled(machine) as peer:
+        peer.sendall(request(machine, do="apply", timeout=60))
+        watch.process.terminate()
+        assert watch.ends() == ExitCode.TERMINATED
+        assert "Traceback" not in watch.err
+        assert "Exception" not in watch.err

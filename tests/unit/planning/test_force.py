@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.model.ledger import Suspension
+from reconciler.model.ledger import Attempt, Suspension
 from reconciler.model.plan import InFlight
 from reconciler.model.view import Facts
 from reconciler.planning.plan import Decision
@@ -119,3 +119,42 @@ def test_a_suspended_label_that_is_not_declared_is_stopped(tmp_path: Path, prune
     decision = planner().decide(facts(tmp_path, CLEAR, force, desired))
     assert [action for action in actions(decision) if action.startswith("stop")] == ["stop server/fast"]
     assert decision.ledger.suspensions.keys() == {"fast"}, "it is remembered as long as there is something to stop"
+
+
+HEIR = (HEAD + MODELS).replace("  fast:", "  heir:").replace("acme/fast", "acme/deep")
+
+
+def test_a_newcomer_takes_no_port_while_a_gateway_may_send_others_requests_there(tmp_path: Path) -> None:
+    """`fast` was ended by force on a port that a file which cannot be read may still name; `heir` is declared on it."""
+    servers = "servers: {deep: {port: 8101}, vl: {port: 8102}}\n"
+    decision = planner().decide(facts(tmp_path, UNKNOWN, None, HEIR, servers))
+    assert actions(decision) == []
+    assert ("server/heir", "gateway-unknown") in said(decision)
+    assert "launch server/heir" in actions(planner().decide(facts(tmp_path, CLEAR, None, HEIR, servers)))
+
+
+def test_whoever_had_the_port_before_may_start_on_it_again(tmp_path: Path) -> None:
+    servers = "servers: {deep: {port: 8101}, vl: {port: 8102}}\n"
+    seen = facts(tmp_path, UNKNOWN, None, servers=servers)
+    seen = replace(seen, ledger=replace(seen.ledger, leases={**seen.ledger.leases, "fast": 8100}))
+    assert actions(planner().decide(seen)) == ["launch server/fast"]
+
+
+def test_another_gateway_that_is_blocked_keeps_no_withdrawal(tmp_path: Path) -> None:
+    """A front door is declared, which this version does not run; LiteLLM's file is written all the same."""
+    both = HEAD.replace("{litellm: {mode: direct}}", "{front: {port: 1234}, litellm: {mode: direct}}")
+    decision = planner().decide(facts(tmp_path, ROUTED, False, both + MODELS))
+    assert ("gateway/front", "gateway-unavailable") in said(decision)
+    assert "publish gateway/litellm" in actions(decision)
+    assert ("server/fast", "waiting-for-withdrawal") in said(decision)
+
+
+def test_a_withdrawal_that_only_a_person_makes_possible_is_said_to_be_one(tmp_path: Path) -> None:
+    seen = facts(tmp_path, ROUTED, False)
+    failure = Attempt(
+        spec_hash="publish", cause="gateway-unwritable", count=1, first=NOW, last=NOW, retry_at=NOW + 9, permanent=True
+    )
+    seen = replace(seen, ledger=replace(seen.ledger, attempts={"publish:gateway/litellm": failure}))
+    decision = planner().decide(seen)
+    assert actions(decision) == []
+    assert {("gateway/litellm", "gateway-unwritable"), ("server/fast", "withdrawal-blocked")} <= said(decision)

@@ -1,0 +1,82 @@
+"""A state that cannot be saved, and a look that fails: the loop goes on, and what people said is not lost."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+from reconciler.engine.loop import Engine, Tick
+from reconciler.engine.requests import Asked, Request
+from reconciler.model.event import Event, EventKind
+from reconciler.model.ledger import Ledger
+from reconciler.model.problem import ExitCode, ReconcilerError
+from reconciler.ports.host import StateStore
+from tests.world.drive import Edited, planner
+from tests.world.virtual_time import run
+
+from .test_journal import of, scenario, settle
+
+
+class Failing:
+    """A state directory that refuses so many saves."""
+
+    def __init__(self, real: StateStore, times: int) -> None:
+        self._real = real
+        self.left = times
+
+    def ledger(self) -> Ledger:
+        return self._real.ledger()
+
+    def events(self, after: int = 0, last: int = 10_000) -> tuple[Event, ...]:
+        return self._real.events(after, last)
+
+    def save(self, ledger: Ledger, events: Sequence[Event] = ()) -> None:
+        if self.left:
+            self.left -= 1
+            raise ReconcilerError("state-unavailable", "the disk is full", hint="free some", code=ExitCode.ENVIRONMENT)
+        self._real.save(ledger, events)
+
+
+def test_a_request_outlives_a_save_that_failed() -> None:
+    given = scenario()
+    world = given.world()
+    settle(given, world)
+    before = len(world.history)
+    state = Failing(world.host().state, times=3)
+    failed: list[Exception] = []
+    settled = asyncio.Event()
+
+    def told(tick: Tick) -> None:
+        if tick.steady:
+            settled.set()
+
+    engine = Engine(
+        replace(world.host(), state=state), planner(), Edited(given.wanted(world)), given.host_file, told, failed.append
+    )
+    engine.request(Request(do=Asked.STOP, labels=("fast",), reason="lunch").change)
+
+    async def main() -> None:
+        loop = asyncio.create_task(engine.run())
+        await settled.wait()
+        loop.cancel()
+        await asyncio.gather(loop, return_exceptions=True)
+
+    run(main(), world.time)
+    world.verify()
+    assert [str(error) for error in failed] == ["the disk is full"] * 3
+    assert world.ledger.suspensions["fast"].reason == "lunch"
+    assert "fast" not in world.truth.records
+    assert len(of(world.history[before:], EventKind.SUSPENDED)) == 1
+
+
+def test_who_is_no_longer_declared_is_not_said_to_run_again() -> None:
+    """The suspension goes with the label; nobody has started it, and no time was over."""
+    given = scenario(["deep", "fast"])
+    world = given.world()
+    settle(given, world)
+    settle(given, world, Request(do=Asked.STOP, labels=("fast",), reason="lunch").change)
+    models = {"deep": given.desired.state.models["deep"]}
+    without = replace(given.desired, state=replace(given.desired.state, models=models), revision="worktree:1")
+    before = len(world.history)
+    settle(replace(given, desired=without), world)
+    assert "fast" not in world.ledger.suspensions
+    assert of(world.history[before:], EventKind.RESUMED) == []
