@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.artifacts import artifacts
 from benchmarks.launching import launching
 from benchmarks.looking import looking
 from benchmarks.ratios import timed
@@ -29,6 +30,7 @@ def main() -> None:
         _start_up(env)
         _first_plan(root, env)
         _growth(root, env)
+        artifacts(root, ROUNDS)
         looking(root, ROUNDS, env)
         launching(root, ROUNDS)
 

@@ -23,6 +23,7 @@ from reconciler.model.ledger import ServiceProof
 from reconciler.model.observed import ServerProcess
 from reconciler.model.problem import ExitCode, Problem, ReconcilerError
 from reconciler.planning.plan import Planner
+from reconciler.ports.errors import ActionError
 from reconciler.ports.host import Host
 from reconciler.surface.composition import Settings
 
@@ -72,6 +73,11 @@ class Wired:
 
         return held(self._machine.root, doing)
 
+    def busy(self) -> bool:
+        from reconciler.adapters.lock import is_held
+
+        return is_held(self._machine.root)
+
     @property
     def place(self) -> str:
         return os.path.realpath(self._path)
@@ -96,6 +102,17 @@ class Wired:
         from reconciler.adapters.server_log import tail
 
         return tail(log, start, lines) if log else ()
+
+    def mark_volume(self, path: str) -> tuple[str, str]:
+        from reconciler.adapters.volume import initialise
+
+        place = os.path.abspath(os.path.expanduser(path))
+        try:
+            return initialise(place), place
+        except ActionError as error:
+            raise ReconcilerError(
+                error.cause, error.message, hint="mount it, or name another folder", code=ExitCode.ENVIRONMENT
+            ) from error
 
     def ask(self) -> None:
         self._machine.asks = True
@@ -137,12 +154,14 @@ class LocalHost:
     """This machine: its ports, and what has to be ended with the event loop."""
 
     def __init__(self, host_file: HostFile, backends: Mapping[str, Backend]) -> None:
+        from reconciler.adapters.digests import Digests
         from reconciler.adapters.gateway_files import LocalGateways
         from reconciler.adapters.hf_cache import LocalArtifacts
         from reconciler.adapters.listeners import LocalListeners
         from reconciler.adapters.machine import LocalMachine
         from reconciler.adapters.processes import LocalProcesses
         from reconciler.adapters.state_dir import StateDir
+        from reconciler.adapters.supply import LocalSupply
 
         self._backends = backends
         self._listeners = LocalListeners(known=self._pids)
@@ -157,12 +176,20 @@ class LocalHost:
             state.root, clock, self._listeners, judge=self._judged, diagnose=self._diagnosed, retain=self._retain
         )
         self.hints.append(self._processes.exited)
+        digests = Digests(state.root)
+        artifacts = LocalArtifacts(
+            roots=host_file.roots.values(),
+            folders=host_file.model_folders,
+            volumes=host_file.volumes,
+            digests=digests,
+        )
         self.ports = Host(
             clock=clock,
             changes=self,
             processes=self._processes,
             listeners=self._listeners,
-            artifacts=LocalArtifacts(roots=host_file.roots.values()),
+            artifacts=artifacts,
+            supply=LocalSupply(artifacts, digests, host_file, state.root, clock, os.environ),
             gateways=LocalGateways(host_file, plugins.installed_gateways(), state.root, clock.now),
             machine=LocalMachine(host_file, state.root),
             state=state,

@@ -5,6 +5,7 @@ from typing import ClassVar, Protocol, Self
 
 from reconciler.model.base import noun
 from reconciler.model.change import Change
+from reconciler.model.ledger import Lesson
 from reconciler.model.names import Subject, server_subject
 from reconciler.model.observed import ServerProcess
 from reconciler.model.plan import Action, Blocked, Claim, ServerSide, Waiting
@@ -25,8 +26,8 @@ class Verb(Action, Protocol):
         """Every action of this kind whose preconditions hold now, and why others do not."""
         ...
 
-    async def perform(self, host: Host) -> None:
-        """Do it. Raises ports.errors.ActionError when it was not done or the answer was lost."""
+    async def perform(self, host: Host) -> Lesson | None:
+        """Do it, and say what was learned. Raises ports.errors.ActionError: it was not done, or the answer was lost."""
         ...
 
 
@@ -49,6 +50,10 @@ class OnProcess:
     @property
     def server(self) -> ServerSide | None:
         return ServerSide(port=self.process.port, memory=self.process.memory)
+
+    @property
+    def bytes(self) -> int | None:
+        return None
 
     @classmethod
     def of(cls, change: Change) -> Iterator[Self]:

@@ -34,7 +34,7 @@ class Forget(OnProcess):
                 yield from cls.of(change)
 
     def simulate(self, observed: ObservedState) -> Effect:
-        return Effect(servers={self.process.label: None}, gateways={})
+        return Effect(servers={self.process.label: None})
 
     async def perform(self, host: Host) -> None:
         await host.processes.forget(self.process)

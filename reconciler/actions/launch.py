@@ -39,9 +39,13 @@ class Launch:
     def server(self) -> ServerSide | None:
         return ServerSide(port=self.order.port, memory=self.order.memory, argv=self.order.argv)
 
+    @property
+    def bytes(self) -> int | None:
+        return None
+
     @classmethod
     def propose(cls, view: View) -> Iterator[Self | Waiting | Blocked]:
-        headroom, slots = view.headroom, view.launch_slots
+        headroom, slots = view.headroom - view.converts_first, view.launch_slots
         changes = {change.label: change for change in view.changes}
         for label in view.launchable:
             order = view.targets[label].order
@@ -52,7 +56,7 @@ class Launch:
                 yield Waiting(
                     subject=server_subject(label),
                     reference="waiting-for-memory",
-                    reason=f"needs {human(order.memory)}, and {human(max(headroom, 0))} are free until one has stopped",
+                    reason=f"needs {human(order.memory)}, and {human(max(headroom, 0))} are free for now",
                 )
                 # Nothing of lower priority may take what this one waits for.
                 headroom = 0
@@ -83,7 +87,7 @@ class Launch:
             host=order.host,
             memory=order.memory,
         )
-        return Effect(servers={order.label: process}, gateways={})
+        return Effect(servers={order.label: process})
 
     async def perform(self, host: Host) -> None:
         await host.processes.launch(self.order)

@@ -40,6 +40,10 @@ class Publish:
     def server(self) -> ServerSide | None:
         return None
 
+    @property
+    def bytes(self) -> int | None:
+        return None
+
     @classmethod
     def propose(cls, view: View) -> Iterator[Self | Waiting | Blocked]:
         gateways = view.facts.desired.state.gateways
@@ -86,7 +90,7 @@ class Publish:
         before = observed.gateways.get(self.gateway)
         lingering = before.value.may_dispatch if isinstance(before, Present) else frozenset[int]()
         state = GatewayState(routes=self.routes, may_dispatch=_ports(self.routes) | lingering, drained_at=None)
-        return Effect(servers={}, gateways={self.gateway: state})
+        return Effect(gateways={self.gateway: state})
 
     async def perform(self, host: Host) -> None:
         await host.gateways.publish(self.gateway, self.routes)

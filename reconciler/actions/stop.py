@@ -36,7 +36,7 @@ class Stop(OnProcess):
                 yield from cls.of(change)
 
     def simulate(self, observed: ObservedState) -> Effect:
-        return Effect(servers={self.process.label: None}, gateways={})
+        return Effect(servers={self.process.label: None})
 
     async def perform(self, host: Host) -> None:
         await host.processes.stop(self.process)

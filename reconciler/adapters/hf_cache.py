@@ -1,35 +1,30 @@
-"""The declared models in the Hugging Face cache and in plain folders; nothing else of the cache is read.
+"""The declared models in the Hugging Face cache, in plain folders and in other programs' folders.
 
-Facts about the layout, of huggingface_hub 2.4 (facts/backends.md 4): `models--OWNER--NAME/refs/REVISION` holds a
-commit without a line break, `snapshots/COMMIT/` links to `../../blobs/HASH`, and a blob may itself be a link into
-a store shared by the whole cache. A revision resolves through `refs/` alone, never by what is newest, and the
-content of a ref is a commit or nothing: the library follows an empty one or `../..` to another folder (H07).
-Leftovers `blobs/*.incomplete` of killed downloads are never removed by the library (H01) and say nothing about a
-snapshot, so they are not looked for: a file that is not finished has no link yet.
-
-The cost is a few system calls per file of the named repositories. Paths are text and not `pathlib`, which costs
-more than the calls.
+Nothing else of a cache is read: the cost is a few system calls per file of the named repositories, and one question
+for all remembered digests. Paths are text and not `pathlib`, which costs more than the calls.
 """
 
 import os
 import re
-import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from reconciler.model.observed import Absent, Artifact, Observation, Present, Unknown
+from reconciler.model.host import ColdVolume
+from reconciler.model.observed import Absent, Artifact, Observation, Present, Storage, Unknown
+from reconciler.model.supply import Holding
+from reconciler.ports.errors import ObservationError
 
-from .model_folder import FoundFile, Memo, Recall, judge
+from .digests import Digests, Known
+from .drafts import Draft, Looked, Measures, of_folder
+from .found_files import Allowed, Refused, files_of
+from .hub_folder import Hub, unmounted
+from .model_folder import Memo, Recall
+from .promises import Promise
+from .storage import Shelves, built_in_converter, conversion_at, key_of
 
-_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _REPO: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*")
-_BLOB: Final = "../../blobs/"
-_OUTSIDE: Final = "leads out of the model cache"
-_BROKEN: Final = "its link leads nowhere"
-_LOADED: Final = (".safetensors", ".json", ".jinja", ".txt", ".model", ".tiktoken", ".py")
-_STAMP_DIGITS: Final = 16
-_REF_BYTES: Final = 256
-_VOLUMES: Final = re.compile(r"/Volumes/[^/]+|/mnt/[^/]+|/media/[^/]+(/[^/]+)?|/run/media/[^/]+/[^/]+")
+_SNAPSHOT: Final = re.compile(r"((/.*)/models--[^/]+)/snapshots/([0-9a-f]{40})")
+_DEFAULT: Final = "main"
 
 
 def cache_root(environ: Mapping[str, str]) -> str:
@@ -44,22 +39,34 @@ def cache_root(environ: Mapping[str, str]) -> str:
     return os.path.abspath(os.path.expandvars(os.path.expanduser(chosen)))
 
 
-class _Refused(Exception):
-    """What was found is not followed; the text is the reason."""
-
-
 class LocalArtifacts:
     """Looks at launch references: `owner/name@revision` in one cache, or an absolute folder.
 
-    `roots` are folders of the host file into which links of a model may lead besides the cache. `memo` is what an
-    earlier look remembered (`memory`): headers and documents of files that have not changed are not read again.
+    `roots` are folders of the host file into which links of a model may lead besides the cache. `folders` are
+    those of other programs: what is not in the cache is looked for there, and nothing is ever written. `memo` is
+    what an earlier look remembered (`memory`): headers and documents of files that have not changed are not read
+    again. `digests` is what is remembered of whole files; without it everything that was promised is unverified.
+    `converter` says program and version of the converter; it is asked once.
     """
 
-    def __init__(self, cache: str | None = None, *, roots: Iterable[str] = (), memo: Memo | None = None) -> None:
-        self._cache = cache_root(os.environ) if cache is None else cache
+    def __init__(
+        self,
+        cache: str | None = None,
+        *,
+        roots: Iterable[str] = (),
+        folders: Iterable[str] = (),
+        volumes: Mapping[str, ColdVolume] | None = None,
+        memo: Memo | None = None,
+        digests: Digests | None = None,
+        converter: Callable[[], str] = built_in_converter,
+    ) -> None:
+        self.home = cache_root(os.environ) if cache is None else cache
         self._roots = tuple(roots)
+        self._folders = tuple(folder.rstrip("/") for folder in folders)
         self._recall = Recall(memo)
-        self._real: tuple[str, ...] | None = None
+        self._digests = digests
+        self._volumes = volumes or {}
+        self._shelves = Shelves(self.home, self._volumes, converter)
 
     @property
     def memory(self) -> Memo:
@@ -68,188 +75,116 @@ class LocalArtifacts:
 
     def look(self, references: Iterable[str]) -> Mapping[str, Observation[Artifact]]:
         """One answer per reference; a failure to look is unknown, never absence."""
-        self._real = None
-        found = {reference: self._one(reference) for reference in references}
+        allowed = Allowed((self.home, *self._roots))
+        found = {reference: self._one(reference, allowed) for reference in references}
+        drafts = [one for one in found.values() if isinstance(one, Draft)]
+        known = self._known(promise.path for one in drafts for promise in one.promises)
+        measures = self._measures(one.memory_key for one in drafts)
         self._recall.turn()
-        return found
+        return {reference: _settled(one, known, measures) for reference, one in found.items()}
 
-    def _one(self, reference: str) -> Observation[Artifact]:
+    def storage(self, references: Iterable[str]) -> Storage:
+        """What was converted from or moved away of these references, and what room there is."""
+        return self._shelves.look(references, self._recall, self._digests)
+
+    def inventory(self) -> tuple[Holding, ...]:
+        """Everything in the cache, declared or not. Raises ObservationError."""
+        from .inventory import inventory
+
+        return tuple(inventory(self.home, self._volumes))
+
+    def promises(self, reference: str) -> tuple[Promise, ...]:
+        """What is promised about the files of a reference as they are now: what there is to verify.
+
+        The absolute path of a snapshot counts as that commit, the one of a conversion as its receipt says. Empty
+        where it is not there. Raises ObservationError when it cannot be looked at.
+        """
+        allowed = Allowed((self.home, *self._roots))
+        match = _SNAPSHOT.fullmatch(reference)
+        try:
+            snapshot = Hub(match[2], allowed, self._recall).snapshot(match[1], match[3]) if match else None
+        except (Refused, OSError) as error:
+            raise ObservationError(f"{reference}: {error}") from error
+        found = snapshot or self._one(reference, allowed)
+        if isinstance(found, Unknown):
+            raise ObservationError(found.reason)
+        return found.promises if isinstance(found, Draft) else ()
+
+    def _known(self, paths: Iterable[str]) -> Mapping[str, Known]:
+        return self._digests.known(paths) if self._digests is not None else {}
+
+    def _measures(self, keys: Iterable[str]) -> Measures:
+        return self._digests.measures(keys) if self._digests is not None else {}
+
+    def _one(self, reference: str, allowed: Allowed) -> Looked:
         try:
             if reference.startswith("/"):
-                return self._folder(reference)
-            return self._snapshot(reference)
-        except _Refused as error:
+                return self._folder(reference, allowed)
+            repo, _, revision = reference.partition("@")
+            if not (_REPO.fullmatch(repo) and revision) or {"", ".", ".."} & set(revision.split("/")):
+                return Unknown(reason=f"{reference!r} is no reference of the form owner/name@revision")
+            found = Hub(self.home, allowed, self._recall).look(repo, revision)
+        except Refused as error:
             return Unknown(reason=str(error))
         except OSError as error:
-            return Unknown(reason=f"{error.filename or reference}: {error.strerror or error}")
+            return _failed(reference, error)
+        return self._elsewhere(repo, revision) if isinstance(found, Absent) else found
 
-    # ------------------------------------------------------------------------------------------- references
-
-    def _snapshot(self, reference: str) -> Observation[Artifact]:
-        repo, _, revision = reference.partition("@")
-        if not (_REPO.fullmatch(repo) and revision) or {"", ".", ".."} & set(revision.split("/")):
-            return Unknown(reason=f"{reference!r} is no reference of the form owner/name@revision")
-        base = f"{self._cache}/models--{repo.replace('/', '--')}"
-        try:
-            base = self._allowed(base)
-            pinned = _COMMIT.fullmatch(revision) is not None
-            commit = revision if pinned else _resolve(base, revision)
-        except FileNotFoundError:
-            return self._unmounted(self._cache) or Absent()
-        path = f"{base}/snapshots/{commit}"
-        if os.path.islink(path):
-            raise _Refused(f"{path} is a link, which no cache has")
-        try:
-            files, broken = self._files(path, base)
-        except FileNotFoundError:
-            if pinned:
-                return Absent()
-            name = f"snapshots/{commit} (which refs/{revision} names)"
-            return Present(value=Artifact(identity=commit, path=path, missing=(name,)))
-        listing = _found(f"{base}/trees/{commit}.json")
-        return Present(value=self._artifact(commit, path, files, broken, listing))
-
-    def _folder(self, path: str) -> Observation[Artifact]:
+    def _folder(self, path: str, allowed: Allowed) -> Looked:
         real = os.path.realpath(path)
         try:
-            files, broken = self._files(real, None)
+            files = files_of(real, allowed)
         except FileNotFoundError:
-            return self._unmounted(real) or Absent()
-        return Present(value=self._artifact(_content_stamp(files), real, files, broken, None))
+            return unmounted(real) or Absent()
+        key = key_of(os.path.realpath(self.home), real)
+        made = conversion_at(real, key, self._recall) if key else None
+        return made[1] if made is not None else of_folder(real, files, self._recall)
 
-    def _artifact(
-        self,
-        identity: str,
-        path: str,
-        files: Mapping[str, FoundFile],
-        broken: Mapping[str, str],
-        listing: FoundFile | None,
-    ) -> Artifact:
-        judged = judge(files, listing, self._recall)
-        judged.missing |= broken
-        return Artifact(
-            identity=identity,
-            path=path,
-            missing=judged.wrong(),
-            foreign=judged.foreign,
-            code=judged.code,
-            shards=judged.shards,
-            weight_bytes=judged.weight_bytes,
-            kv_bytes_per_token=judged.kv_bytes_per_token,
-            has_tool_template=judged.has_tool_template,
-        )
-
-    def _unmounted(self, path: str) -> Unknown | None:
-        """Whether a volume is missing below which `path` should be: then nothing is known about it (H09)."""
-        volume = _VOLUMES.match(path)
-        if volume is None or os.path.exists(volume[0]):
-            return None
-        return Unknown(reason=f"there is no {volume[0]}; is the volume mounted?")
-
-    # ------------------------------------------------------------------------------------------------ files
-
-    def _files(self, folder: str, base: str | None) -> tuple[dict[str, FoundFile], dict[str, str]]:
-        """The plain files directly in a folder, links followed, and what is wrong with the others.
-
-        In a snapshot a link `../../blobs/NAME` to a plain file is inside by its form, which costs two system
-        calls; every other link is resolved and must stay in the folder, the cache or an allowed root (H22).
-        """
-        blobs = None if base is None else self._plain_blobs(base)
-        files: dict[str, FoundFile] = {}
-        broken: dict[str, str] = {}
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                name = entry.name
-                if name.endswith(".incomplete"):
-                    broken[name] = "not finished"
-                elif entry.is_symlink():
-                    found = self._linked(entry.path, blobs, base or folder)
-                    if isinstance(found, FoundFile):
-                        files[name] = found
-                    elif found:
-                        broken[name] = found
-                elif entry.is_file(follow_symlinks=False):
-                    status = entry.stat(follow_symlinks=False)
-                    files[name] = _file(entry.path, status)
-        return files, broken
-
-    def _linked(self, path: str, blobs: str | None, inside: str) -> FoundFile | str:
-        """The file behind a link; a text says why it does not count, an empty one that it need not."""
-        target = os.readlink(path)
-        if target.endswith(".incomplete"):
-            return "not finished"
-        try:
-            if blobs is not None and target.startswith(_BLOB) and "/" not in (name := target[len(_BLOB) :]):
-                blob = blobs + name
-                status = os.lstat(blob)
-                if stat.S_ISREG(status.st_mode):
-                    return _file(blob, status)
-            real = os.path.realpath(path)
-            status = os.stat(real)
-        except FileNotFoundError:
-            return _BROKEN
-        if not self._inside(real, inside):
-            return _OUTSIDE
-        return _file(real, status) if stat.S_ISREG(status.st_mode) else ""
-
-    def _plain_blobs(self, base: str) -> str | None:
-        """`blobs/` of a repository, where it is a folder and no link."""
-        try:
-            plain = stat.S_ISDIR(os.lstat(f"{base}/blobs").st_mode)
-        except FileNotFoundError:
-            return None
-        return f"{base}/blobs/" if plain else None
-
-    def _allowed(self, base: str) -> str:
-        """The folder of a repository: itself, or where it leads to, which must be allowed."""
-        if not stat.S_ISLNK(os.lstat(base).st_mode):
-            if stat.S_ISLNK(os.lstat(f"{base}/snapshots").st_mode):
-                raise _Refused(f"{base}/snapshots is a link, which no cache has")
-            return base
-        real = os.path.realpath(base)
-        if not self._inside(real, self._cache):
-            raise _Refused(f"{base} {_OUTSIDE} to {real}; name that folder under roots in the host file")
-        return real
-
-    def _inside(self, real: str, folder: str) -> bool:
-        if self._real is None:
-            self._real = tuple(os.path.realpath(root) for root in (self._cache, *self._roots))
-        allowed = (*self._real, os.path.realpath(folder))
-        return any(real == root or real.startswith(f"{root}/") for root in allowed)
+    def _elsewhere(self, repo: str, revision: str) -> Looked:
+        """The first complete copy in another program's folder; a partial one there cannot be completed by us."""
+        failed: Unknown | None = None
+        for folder in self._folders:
+            try:
+                found = _in_folder(folder, repo, revision, self._recall)
+            except Refused:
+                continue  # nothing that could be served, and it is not ours to mend
+            except OSError as error:
+                found = _failed(f"{folder}/{repo}", error)
+            if isinstance(found, Draft) and found.artifact.complete:
+                return found
+            if isinstance(found, Unknown):
+                failed = failed or found
+        return failed or Absent()
 
 
-def _resolve(base: str, revision: str) -> str:
-    """The commit that a ref names. Raises OSError, and _Refused when it names none."""
-    path = f"{base}/refs/{revision}"
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+def _settled(found: Looked, known: Mapping[str, Known], measures: Measures) -> Observation[Artifact]:
+    if not isinstance(found, Draft):
+        return found
+    artifact = found.settled(known, measures)
+    return Absent() if artifact.read_only and not artifact.complete else Present(value=artifact)
+
+
+def _failed(reference: str, error: OSError) -> Unknown:
+    return Unknown(reason=f"{error.filename or reference}: {error.strerror or error}")
+
+
+def _in_folder(folder: str, repo: str, revision: str, recall: Recall) -> Looked:
+    """A model in another program's folder, as a hub cache or as OWNER/NAME/files. Raises OSError and Refused."""
+    allowed = Allowed((folder,))
+    found = Hub(folder, allowed, recall, read_only=True).look(repo, revision)
+    if not isinstance(found, Absent) or revision != _DEFAULT:
+        return found
+    path = os.path.realpath(f"{folder}/{repo}")
     try:
-        raw = os.read(handle, _REF_BYTES)
-    except IsADirectoryError:
-        raise FileNotFoundError from None  # `refs/pr` is a folder, not a revision
-    finally:
-        os.close(handle)
-    commit = raw.decode("utf-8", "replace").strip()
-    if not _COMMIT.fullmatch(commit):
-        shown = ascii(commit[:60]) if commit else "nothing"
-        raise _Refused(f"{path} holds {shown} where a commit of 40 digits belongs; download it again")
-    return commit
-
-
-def _file(path: str, status: os.stat_result) -> FoundFile:
-    return FoundFile(path, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
-
-
-def _found(path: str) -> FoundFile | None:
-    try:
-        status = os.lstat(path)
+        if not (allowed.holds(path) and os.path.isdir(path) and _spelled(folder, repo)):
+            return Absent()
+        files = files_of(path, allowed)
     except FileNotFoundError:
-        return None
-    return _file(path, status) if stat.S_ISREG(status.st_mode) else None
+        return Absent()
+    return of_folder(path, files, recall, read_only=True)
 
 
-def _content_stamp(files: Mapping[str, FoundFile]) -> str:
-    """What distinguishes the content of a plain folder from what it held before: names, sizes and times."""
-    import hashlib
-
-    loaded = sorted((name, *found.stamp[2:]) for name, found in files.items() if name.endswith(_LOADED))
-    return f"files:{hashlib.sha256(repr(loaded).encode()).hexdigest()[:_STAMP_DIGITS]}"
+def _spelled(folder: str, repo: str) -> bool:
+    """Whether owner and name are there in exactly these letters: some file systems take any case."""
+    owner, _, name = repo.partition("/")
+    return owner in os.listdir(folder) and name in os.listdir(f"{folder}/{owner}")

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from reconciler.model.host import HostFile
@@ -16,6 +16,7 @@ _CGROUP_LIMITS: Final = (
     "/sys/fs/cgroup/memory/memory.limit_in_bytes",
 )
 """What a container may use, version 2 and 1; the first file does not exist outside of one, or says `max`."""
+_TRUE: Final = frozenset({"1", "ON", "YES", "TRUE"})
 _GIB: Final = 2**30
 _SMALL_MAC: Final = 36 * _GIB
 
@@ -35,6 +36,7 @@ class LocalMachine:
             runtimes={name: self._runtime(name) for name in backends},
             accept_cpu=self._host_file.accept_cpu,
             template_folder=self._templates,
+            offline=is_offline(os.environ),
         )
 
     def _runtime(self, backend: str) -> Observation[tuple[str, ...]]:
@@ -51,6 +53,12 @@ class LocalMachine:
             return Unknown(reason="this Python does not know its own path")
         found = package_is_here(_OWN_PACKAGE)
         return Present(value=(sys.executable, *_OWN_MODULE)) if found else Absent()
+
+
+def is_offline(environ: Mapping[str, str]) -> bool:
+    """Whether the environment forbids to ask a hub, by the rule of huggingface_hub 2.4 (`constants.py`)."""
+    said = environ.get("HF_HUB_OFFLINE") or environ.get("TRANSFORMERS_OFFLINE") or ""
+    return said.upper() in _TRUE
 
 
 def package_is_here(name: str) -> bool:

@@ -11,8 +11,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
-from .model_config import kv_bytes_per_token
-from .weights import Damaged, declared_bytes, indexed_files, numbered_siblings, read_file
+from reconciler.model.cache_cost import CacheCost
+
+from .model_config import cache_cost, context_window
+from .model_memory_key import memory_key
+from .weights import Damaged, declared, indexed_files, numbered_siblings, read_file
 
 T = TypeVar("T")
 
@@ -30,6 +33,8 @@ _NEEDED: Final = re.compile(
 _TEMPLATE_TEXT: Final = re.compile(rb'"chat_template"\s*:\s*("(?:[^"\\]++|\\.)*+")')
 _TOOLS: Final = re.compile(rb"\btools\b")
 
+_OURS: Final = "mlx"
+"""`format` in the metadata of weight files that mlx wrote."""
 _FOREIGN: Final = frozenset({"gguf", "bin", "pt", "pth", "onnx", "tflite", "h5", "msgpack", "npz"})
 """Endings of weights in other formats."""
 
@@ -51,6 +56,19 @@ class FoundFile(NamedTuple):
         return self.stamp[2]
 
 
+class _Config(NamedTuple):
+    """What config.json says."""
+
+    cache: CacheCost
+    context_window: int | None
+    code: str
+    """File of code that a server is asked to run; empty: none."""
+    quantized: bool
+    """Whether mlx_lm quantised it: others name the method by which they did."""
+    memory_key: str
+    """Under what it is remembered how much memory such a model takes."""
+
+
 class Judged:
     """What the files of a folder say."""
 
@@ -61,8 +79,13 @@ class Judged:
         self.code = ""
         self.shards = 1
         self.weight_bytes = 0
-        self.kv_bytes_per_token = 0
+        self.cache = CacheCost()
+        self.context_window: int | None = None
+        self.converted: bool | None = None
+        """Whether its files say that they were written for MLX; None where they say neither."""
         self.has_tool_template: bool | None = None
+        self.memory_key = ""
+        """Under what its exact memory is remembered; empty without a configuration."""
 
     def wrong(self) -> tuple[str, ...]:
         """`missing` for people, by name."""
@@ -125,9 +148,12 @@ def _judge_config(files: Mapping[str, FoundFile], recall: Recall, judged: Judged
         judged.missing[CONFIG] = ""
         return
     try:
-        judged.kv_bytes_per_token, judged.code = recall("config", config, _config)
+        known = recall("config", config, _config)
     except Damaged as error:
         judged.missing[CONFIG] = str(error)
+        return
+    judged.cache, judged.context_window, judged.code = known.cache, known.context_window, known.code
+    judged.converted, judged.memory_key = known.quantized or None, known.memory_key
 
 
 def _judge_weights(files: Mapping[str, FoundFile], recall: Recall, judged: Judged) -> None:
@@ -148,22 +174,37 @@ def _judge_weights(files: Mapping[str, FoundFile], recall: Recall, judged: Judge
         judged.foreign = min(found, default="")
     for name in there:
         try:
-            judged.weight_bytes += recall("header", files[name], lambda f: declared_bytes(f.path, f.size))
+            header = recall("header", files[name], lambda f: declared(f.path, f.size))
         except Damaged as error:
             judged.missing[name] = str(error)
+            continue
+        judged.weight_bytes += header.tensor_bytes
+        if header.format:
+            judged.converted = judged.converted or header.format == _OURS
     judged.shards = max(1, len(expected | there))
 
 
-def _config(found: FoundFile) -> tuple[int, str]:
-    """Bytes of cache per token, and the file of code that a server is asked to run."""
+def _config(found: FoundFile) -> _Config:
+    content = read_file(found.path)
     try:
-        config = json.loads(read_file(found.path))
+        config = json.loads(content)
     except (ValueError, RecursionError):
         config = None
     if not isinstance(config, dict):
         raise Damaged("no JSON object")
     code = config.get("model_file")
-    return kv_bytes_per_token(config), code if isinstance(code, str) else ""
+    window = context_window(config)
+    return _Config(
+        cache=cache_cost(config),
+        context_window=None if window is None else window[0],
+        code=code if isinstance(code, str) else "",
+        quantized=_quantized(config.get("quantization")),
+        memory_key=memory_key(content),
+    )
+
+
+def _quantized(settings: object) -> bool:
+    return isinstance(settings, dict) and "bits" in settings and "quant_method" not in settings
 
 
 def _listed(found: FoundFile) -> tuple[tuple[str, int], ...]:

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from reconciler.model.base import plain
 from reconciler.model.event import Event, EventKind
-from reconciler.model.ledger import EMPTY, Attempt, Ledger, ServiceProof, Suspension
+from reconciler.model.ledger import EMPTY, Ledger
 from reconciler.model.problem import ExitCode, ReconcilerError
+
+from .ledger_text import parsed, written
 
 if TYPE_CHECKING:
     import sqlite3
@@ -64,7 +65,7 @@ class StateDir:
 
         try:
             rows = self._read("SELECT value FROM ledger WHERE key = ?", (_KEY,))
-            return _parse(str(rows[0][0])) if rows else EMPTY
+            return parsed(str(rows[0][0])) if rows else EMPTY
         except (sqlite3.DatabaseError, OSError) as error:
             raise self._failed(error) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -84,10 +85,9 @@ class StateDir:
 
     def save(self, ledger: Ledger, events: Sequence[Event] = ()) -> None:
         """Durable when it returns, both or neither. Raises ReconcilerError."""
-        import json
         import sqlite3
 
-        text = json.dumps(plain(ledger), separators=(",", ":"))
+        text = written(ledger)
         try:
             self._prepare()
             connection = sqlite3.connect(self.database, timeout=_BUSY_SECONDS, isolation_level=None)
@@ -228,23 +228,3 @@ def _events(rows: Iterable[tuple[Any, ...]]) -> Iterator[Event]:
         fields = dict(zip((*_COLUMNS, "number"), row, strict=True))
         if fields["kind"] in kinds:
             yield Event(**{**fields, "kind": kinds[fields["kind"]]})
-
-
-def _parse(text: str) -> Ledger:
-    """The inverse of `plain`. Raises ValueError, KeyError or TypeError."""
-    import json
-
-    document: dict[str, Any] = json.loads(text)
-    return Ledger(
-        attempts={
-            name: Attempt(**{**fields, "command": tuple(fields.get("command", ()))})
-            for name, fields in document["attempts"].items()
-        },
-        suspensions={name: Suspension(**fields) for name, fields in document["suspensions"].items()},
-        proved=frozenset(document["proved"]),
-        # Layout 1 kept a text, which says nothing about when: such a server is asked again.
-        proofs={name: ServiceProof(**p) for name, p in document["proofs"].items() if isinstance(p, dict)},
-        launched=frozenset(document["launched"]),
-        leases={name: int(port) for name, port in document["leases"].items()},
-        reserved=frozenset(document.get("reserved", ())),
-    )

@@ -9,7 +9,7 @@ library notices a short file before it loads it (facts/faults.md H04).
 import json
 import os
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 LENGTH_BYTES: Final = 8
 MAX_HEADER: Final = 100_000_000
@@ -22,6 +22,7 @@ _KEY: Final = b'"data_offsets"'
 _BEFORE_START: Final = re.compile(rb"\s*:\s*\[\s*")
 _BEFORE_END: Final = re.compile(rb"\s*:\s*\[\s*\d+\s*,\s*")
 _CONTEXT: Final = 64
+_METADATA: Final = re.compile(rb'"__metadata__"\s*:\s*(\{(?:[^{}"]|"(?:[^"\\]|\\.)*+")*+\})')
 _NUMBERED: Final = re.compile(r"(model.*)-(\d{5})-of-(\d{5})\.safetensors")
 
 
@@ -45,9 +46,21 @@ def read_file(path: str, limit: int = MAX_DOCUMENT) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def declared_bytes(path: str, size: int) -> int:
-    """Bytes of tensors in a file of `size` bytes. Raises OSError, and Damaged when header and size disagree."""
+class Declared(NamedTuple):
+    """What the header of one weight file says."""
+
+    tensor_bytes: int
+    format: str
+    """For which library it was written, such as `mlx` or `pt`; empty where it does not say."""
+
+
+def declared(path: str, size: int) -> Declared:
+    """The header of a file of `size` bytes. Raises OSError, and Damaged when header and size disagree."""
     header = _header(path, size)
+    return Declared(_tensor_bytes(header, size), _format(header))
+
+
+def _tensor_bytes(header: bytes, size: int) -> int:
     payload = size - LENGTH_BYTES - len(header)
     if _covers(header, payload):
         return payload
@@ -58,6 +71,16 @@ def declared_bytes(path: str, size: int) -> int:
     if end != payload:
         raise Damaged(f"{size} of {LENGTH_BYTES + len(header) + end} bytes")
     return sum(end - start for start, end in ranges)
+
+
+def _format(header: bytes) -> str:
+    """`format` of the metadata, which every writer puts there: `mlx` by mlx, `pt` by transformers."""
+    found = _METADATA.search(header)
+    try:
+        value = json.loads(found[1])["format"] if found else ""
+    except (ValueError, KeyError):
+        return ""
+    return value if isinstance(value, str) else ""
 
 
 def _header(path: str, size: int) -> bytes:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from reconciler.actions.base import Verb
 from reconciler.model.base import noun
+from reconciler.model.ledger import Lesson
 from reconciler.model.names import Subject
 from reconciler.model.plan import InFlight
 from reconciler.ports.errors import ActionError
@@ -20,6 +21,8 @@ class Outcome:
     """Class of the failure; None: it succeeded."""
     error: str = ""
     permanent: bool = False
+    lesson: Lesson | None = None
+    """What it has learned."""
 
 
 class Jobs:
@@ -33,7 +36,13 @@ class Jobs:
     def in_flight(self) -> tuple[InFlight, ...]:
         """What is under way, for the planner."""
         return tuple(
-            InFlight(subject=subject, kind=action.kind, claim=action.claims, since=since)
+            InFlight(
+                subject=subject,
+                kind=action.kind,
+                claim=action.claims,
+                since=since,
+                progress=self._host.supply.progress(subject),
+            )
             for subject, (action, since, _) in self._running.items()
         )
 
@@ -48,7 +57,7 @@ class Jobs:
     async def _run(self, action: Verb) -> Outcome:
         try:
             async with asyncio.timeout(action.deadline):
-                await action.perform(self._host)
+                lesson = await action.perform(self._host)
         except ActionError as error:
             return Outcome(action=action, cause=error.cause, error=error.message, permanent=error.permanent)
         except TimeoutError:
@@ -56,12 +65,18 @@ class Jobs:
             return Outcome(action=action, cause="timed-out", error=f"no end after {seconds:.0f} s")
         except Exception as error:  # a job owns its exceptions: one bad subject must not stop the others
             return Outcome(action=action, cause="internal-error", error=f"{type(error).__name__}: {error}")
-        return Outcome(action=action)
+        return Outcome(action=action, lesson=lesson)
 
     def reap(self) -> list[Outcome]:
         """The outcomes of jobs that have ended since the last call, in the order of their start."""
         done = [subject for subject, (_, _, task) in self._running.items() if task.done()]
-        return [self._running.pop(subject)[2].result() for subject in done]
+        tasks = [self._running.pop(subject)[2] for subject in done]
+        return [task.result() for task in tasks if not task.cancelled()]
+
+    def cancel(self, subjects: Iterable[Subject]) -> None:
+        """End what nobody wants any more; it stays under way until it has."""
+        for subject in subjects:
+            self._running[subject][2].cancel()
 
     @property
     def tasks(self) -> set[asyncio.Task[Outcome]]:

@@ -1,13 +1,14 @@
 """What happened between two ticks, in words: differences of the ledger and of the plan, and outcomes of jobs."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import field
 from typing import Final, TypeVar
 
 from reconciler.model.base import noun
 from reconciler.model.event import Event, EventKind
-from reconciler.model.ledger import Ledger, is_of_action
-from reconciler.model.names import ENSEMBLE, Subject, server_subject, source_subject
-from reconciler.model.plan import Action, Blocked, Waiting
+from reconciler.model.ledger import Ledger, Wish, is_of_action
+from reconciler.model.names import ENSEMBLE, Subject, artifact_subject, server_subject, source_subject
+from reconciler.model.plan import Action, Blocked, InFlight, Waiting
 from reconciler.planning.plan import Decision
 
 from .jobs import Outcome
@@ -16,6 +17,11 @@ Entry = TypeVar("Entry", Blocked, Waiting)
 _Reason = tuple[Subject, str]
 """Subject and stable reference; the sentence has numbers in it, and a new number is nothing new."""
 
+
+_New = tuple[EventKind, Subject, str, str, str]
+"""Kind, subject, sentence, kind of the action, reference."""
+_Tenth = tuple[str, int]
+"""What was being done, and how many tenths of it were."""
 
 _STILL: Final = (EventKind.REVISION, EventKind.BLOCKED, EventKind.CLEARED)
 """What may be told of a world in which nothing moves."""
@@ -29,6 +35,8 @@ class Told:
     waiting: frozenset[_Reason]
     blocked: frozenset[_Reason]
     settled: bool
+    tenths: Mapping[Subject, _Tenth] = field(default_factory=dict)
+    """How far each job was when that was last told."""
 
 
 def recalled(history: Iterable[Event]) -> Told:
@@ -52,14 +60,33 @@ def told(decision: Decision) -> Told:
         waiting=frozenset(map(_reason, plan.waiting)),
         blocked=frozenset(map(_reason, plan.blocked)),
         settled=plan.settled,
+        tenths={job.subject: tenth for job in decision.view.facts.in_flight if (tenth := _tenth(job)) is not None},
     )
+
+
+def _tenth(job: InFlight) -> _Tenth | None:
+    progress = job.progress
+    return (progress.what, 10 * progress.done // progress.total) if progress is not None and progress.total else None
+
+
+def _progressed(before: Told, decision: Decision) -> Iterator[_New]:
+    """Jobs that are a tenth further than they were."""
+    for job in decision.view.facts.in_flight:
+        tenth = _tenth(job)
+        if tenth is not None and tenth[1] > 0 and tenth != before.tenths.get(job.subject):
+            yield EventKind.PROGRESS, job.subject, str(job.progress), job.kind, "progress"
 
 
 def events(before: Told, known: Ledger, decision: Decision, outcomes: Iterable[Outcome]) -> tuple[Event, ...]:
     """Everything of a tick that is new; `known` is the ledger before it. In the order in which people tell it."""
     facts = decision.view.facts
     now, revision = facts.now, facts.desired.revision
-    new = [*_ended(outcomes), *_remembered(known, decision), *_planned(before, decision)]
+    new = [
+        *_ended(outcomes),
+        *_progressed(before, decision),
+        *_remembered(known, decision),
+        *_planned(before, decision),
+    ]
     moved = not before.settled or any(kind not in _STILL for kind, *_ in new)
     if decision.plan.settled and moved:
         new.append((EventKind.SETTLED, ENSEMBLE, _outcome(decision), "", "settled"))
@@ -67,10 +94,6 @@ def events(before: Told, known: Ledger, decision: Decision, outcomes: Iterable[O
         Event(at=now, kind=kind, subject=subject, text=text, action=action, reference=reference, revision=revision)
         for kind, subject, text, action, reference in new
     )
-
-
-_New = tuple[EventKind, Subject, str, str, str]
-"""Kind, subject, sentence, kind of the action, reference."""
 
 
 def _ended(outcomes: Iterable[Outcome]) -> Iterator[_New]:
@@ -84,6 +107,9 @@ def _ended(outcomes: Iterable[Outcome]) -> Iterator[_New]:
 
 def changed(before: Ledger, after: Ledger) -> Iterator[tuple[EventKind, Subject, str, str]]:
     """What a person has said: kind, subject, sentence and reference."""
+    for reference, wish in after.wishes.items():
+        if before.wishes.get(reference) is not wish:
+            yield EventKind.WISHED, artifact_subject(reference), _WISHED[wish], str(wish)
     for label, suspension in after.suspensions.items():
         if before.suspensions.get(label) != suspension:
             yield EventKind.SUSPENDED, server_subject(label), suspension.reason, "suspended"
@@ -94,6 +120,12 @@ def changed(before: Ledger, after: Ledger) -> Iterator[tuple[EventKind, Subject,
         left = after.attempts.get(label)
         if not is_of_action(label) and attempt.count and (left is None or left.count == 0):
             yield EventKind.RETRIED, server_subject(label), "earlier failures do not count any more", "retried"
+
+
+_WISHED: Final = {
+    Wish.OFFLOAD: "it is to be in cold storage",
+    Wish.KEEP: "it is to be in the model cache, and to stay there",
+}
 
 
 def _remembered(known: Ledger, decision: Decision) -> Iterator[_New]:

@@ -27,6 +27,8 @@ _RECALLED: Final = 1_000
 """How many events are looked through for what has been told already."""
 _AGAIN: Final = 5.0
 """Seconds after a look that failed."""
+_GLANCE: Final = 1.0
+"""Seconds between looks while something says how far it is."""
 _STEADY: Final = 2
 """How many ticks in a row must find nothing to do: the first may have seen a world still moving."""
 
@@ -109,6 +111,7 @@ class Engine:
         # Only what has been saved has been told, and only what has been told is forgotten.
         self._known = journal.told(decision)
         self._outcomes.clear()
+        self._jobs.cancel(decision.obsolete)
         self._jobs.start(self._planner.chosen(decision))
         self._steady = self._steady + 1 if decision.plan.settled and self._declared.look_again is None else 0
         steady, jobs = self._steady >= _STEADY, self._jobs.in_flight
@@ -149,7 +152,14 @@ class Engine:
             return
         now = self._host.clock.now()
         ends = [suspension.until for suspension in self._ledger.suspensions.values()]
-        due = (now + RESYNC, decision.plan.look_again, self._declared.look_again, deadline, *ends)
+        moving = any(job.progress is not None for job in self._jobs.in_flight)
+        due = (
+            now + (_GLANCE if moving else RESYNC),
+            decision.plan.look_again,
+            self._declared.look_again,
+            deadline,
+            *ends,
+        )
         timeout = max(0.0, min(moment for moment in due if moment is not None) - now)
         hints = [asyncio.ensure_future(self._host.changes.next()), asyncio.ensure_future(self._poked.wait())]
         try:
@@ -183,6 +193,8 @@ class Engine:
 
     def _fold(self, ledger: Ledger, outcome: Outcome) -> Ledger:
         action = outcome.action
+        if outcome.lesson is not None:
+            ledger = replace(ledger, sources={**ledger.sources, **outcome.lesson.sources})
         order = action.order if isinstance(action, Launch) else None
         key, spec_hash = (order.label, order.spec_hash) if order else (backoff.action_key(action), action.kind)
         if outcome.cause is None:

@@ -1,11 +1,13 @@
 """What a person can ask of a loop, as a change of what is remembered."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import field, replace
 from enum import StrEnum
 
 from reconciler.model.base import noun
-from reconciler.model.ledger import Ledger, Suspension, forgiven
-from reconciler.model.names import server_subject
+from reconciler.model.ledger import Ledger, Suspension, Wish, forgiven
+from reconciler.model.names import artifact_subject, server_subject
+from reconciler.model.supply import SourceCheck
 from reconciler.planning.backoff import afresh
 
 
@@ -17,6 +19,8 @@ class Asked(StrEnum):
     STOP = "stop"
     START = "start"
     RETRY = "retry"
+    OFFLOAD = "offload"
+    RESTORE = "restore"
 
 
 @noun
@@ -25,6 +29,7 @@ class Request:
 
     do: Asked
     labels: tuple[str, ...] = ()
+    """Labels; launch references where weights are to move."""
     reason: str = ""
     """Why a server is stopped."""
     force: bool = False
@@ -32,14 +37,23 @@ class Request:
     revision: str = ""
     """The desired state that a person has seen and wants, whatever a guard says."""
 
+    sources: Mapping[str, SourceCheck] = field(default_factory=dict)
+    """What the hub has said already, so that it is not asked again; never sent to another process."""
+
     def change(self, ledger: Ledger, now: float) -> Ledger:
         """The ledger after it."""
         match self.do:
             case Asked.APPLY:
-                return afresh(ledger)
+                return replace(fresh := afresh(ledger), sources={**fresh.sources, **self.sources})
             case Asked.STOP:
                 new = {label: Suspension(since=now, reason=self.reason, force=self.force) for label in self.labels}
                 return replace(ledger, suspensions={**ledger.suspensions, **new})
+            case Asked.OFFLOAD | Asked.RESTORE:
+                wish = Wish.OFFLOAD if self.do is Asked.OFFLOAD else Wish.KEEP
+                subjects = {artifact_subject(reference) for reference in self.labels}
+                kept = {k: a for k, a in ledger.attempts.items() if k.partition(":")[2] not in subjects}
+                wishes = {**ledger.wishes, **dict.fromkeys(self.labels, wish)}
+                return replace(ledger, attempts=kept, wishes=wishes)
             case Asked.START:
                 still = {label: s for label, s in ledger.suspensions.items() if label not in self.labels}
                 return replace(ledger, suspensions=still)

@@ -104,10 +104,11 @@ class ModelSpec:
         default_factory=dict, changes=RESTART, doc="Options of the backend, from its typed list."
     )
     draft: Source | None = setting(default=None, changes=RESTART, doc="A smaller model for speculative decoding.")
-    context_length: Tokens | None = setting(
+    context_length: Tokens | Literal["auto"] | None = setting(
         default=None,
         changes=GATEWAY,
-        doc="Tokens of context that clients may use: a declaration for gateways and for the memory estimate.",
+        doc="Tokens of context that clients may use, for gateways and the memory plan; 'auto': what the model's own "
+        "configuration says.",
     )
     max_output_tokens: Tokens | None = setting(
         default=None, changes=GATEWAY, doc="Tokens that one answer may have, as declared to gateways."
@@ -136,8 +137,11 @@ class ModelSpec:
     convert: Literal["auto", "skip", "force"] | Quantization = setting(
         default="auto", changes=REPLACE, doc="Whether the weights are converted before they are served."
     )
+    preconverted: Literal["auto", "yes", "no"] = setting(
+        default="auto", changes=REPLACE, doc="Whether the weights are converted already; 'auto': their files say it."
+    )
     offload: Literal["auto", "never"] = setting(
-        default="auto", changes=HOT, doc="Whether base weights may move to cold storage after a conversion."
+        default="auto", changes=HOT, doc="Whether base weights may move to cold storage once their conversion serves."
     )
 
 
@@ -148,7 +152,7 @@ class Defaults:
     backend: WordText = setting(
         default=DEFAULT_BACKEND, changes=REPLACE, doc="Server program of models that name none."
     )
-    context_length: Tokens | None = setting(
+    context_length: Tokens | Literal["auto"] | None = setting(
         default=None, changes=GATEWAY, doc="`context_length` of models that name none."
     )
     max_output_tokens: Tokens | None = setting(
@@ -209,6 +213,9 @@ class Policy:
     """What the reconciler may do by itself."""
 
     prune: bool = setting(default=True, changes=HOT, doc="Whether servers that are no longer declared are stopped.")
+    offline: Literal["auto", "always"] = setting(
+        default="auto", changes=HOT, doc="'auto': the hub is asked only for what is not here; 'always': never."
+    )
     deny_sources: Annotated[tuple[Text, ...], MaxLen(100)] = setting(
         default=(), changes=HOT, doc="Patterns such as '*gemma-2*' that no source may match."
     )

@@ -28,6 +28,7 @@ class ActionEntry:
     change_class: FieldClass | None = setting(default=None, changes=_HOT, doc="Heaviest class among these fields.")
     port: int | None = setting(default=None, changes=_HOT, doc="Port of the server, where there is one.")
     memory_bytes: int | None = setting(default=None, changes=_HOT, doc="Bytes it reserves or frees.")
+    bytes: int | None = setting(default=None, changes=_HOT, doc="Bytes of weights that it brings, reads or moves.")
     argv: tuple[str, ...] = setting(default=(), changes=_HOT, doc="The exact command line of a launch.")
     provenance: str | None = setting(default=None, changes=_HOT, doc="Where the source comes from, if not the file.")
 
@@ -68,6 +69,31 @@ class SubjectEntry:
 
 
 @noun
+class ModelMemoryEntry:
+    """What one server takes when everything has been done."""
+
+    subject: str = setting(changes=_HOT, doc="The server.")
+    total: int = setting(changes=_HOT, doc="Bytes, all in all.")
+    weights: int = setting(changes=_HOT, doc="Bytes of weights.")
+    kv_cache: int = setting(changes=_HOT, doc="Bytes of key/value cache, all sequences at full length.")
+    overhead: int = setting(changes=_HOT, doc="Bytes of prompt cache, scratch buffers and the process.")
+    tokens: int = setting(changes=_HOT, doc="Tokens of one sequence that are counted.")
+    sequences: int = setting(changes=_HOT, doc="Sequences at a time.")
+    exact: bool = setting(changes=_HOT, doc="Read off the built model; false: an upper bound by a formula.")
+
+
+@noun
+class DiskEntry:
+    """Bytes where the model cache is."""
+
+    download: int = setting(default=0, changes=_HOT, doc="To be downloaded.")
+    convert: int = setting(default=0, changes=_HOT, doc="To be written by conversions, at most.")
+    restore: int = setting(default=0, changes=_HOT, doc="To be brought back from cold storage.")
+    offload: int = setting(default=0, changes=_HOT, doc="To be moved to cold storage.")
+    free: int | None = setting(default=None, changes=_HOT, doc="Free now; null where that is not known.")
+
+
+@noun
 class MemoryEntry:
     """Bytes reserved by servers."""
 
@@ -75,6 +101,7 @@ class MemoryEntry:
     peak: int = setting(changes=_HOT, doc="The most at any instant of the change.")
     after: int = setting(changes=_HOT, doc="When everything has been done.")
     budget: int | None = setting(changes=_HOT, doc="What servers may use together; null where it is not known.")
+    models: tuple[ModelMemoryEntry, ...] = setting(default=(), changes=_HOT, doc="Each server, in the end.")
 
 
 @noun
@@ -96,6 +123,7 @@ class PlanDocument:
     )
     subjects: tuple[SubjectEntry, ...] = setting(changes=_HOT, doc="One verdict per subject.")
     memory: MemoryEntry = setting(changes=_HOT, doc="Memory during the change.")
+    disk: DiskEntry = setting(default=DiskEntry(), changes=_HOT, doc="Disk space that the change takes.")
     counts: Mapping[str, int] = setting(changes=_HOT, doc="How many of what.")
     facts: Mapping[str, str] = setting(
         changes=_HOT, doc="Digest of every fact that the plan rests on; a plan is stale when one of them moved."

@@ -13,6 +13,8 @@ class EventKind(StrEnum):
     """Another desired state is in force."""
     STARTED = "started"
     """An action began."""
+    PROGRESS = "progress"
+    """How far an action is that takes long; told at every tenth of it."""
     DONE = "done"
     """An action ended well."""
     FAILED = "failed"
@@ -27,6 +29,8 @@ class EventKind(StrEnum):
     RESUMED = "resumed"
     RETRIED = "retried"
     """A person said that earlier failures do not count."""
+    WISHED = "wished"
+    """A person said where weights are to be kept."""
     SETTLED = "settled"
     """There is nothing to do or to wait for."""
 

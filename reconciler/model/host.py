@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Le, MaxLen, MinLen
 
 from .base import FieldClass, noun, setting
-from .names import AbsolutePath, LabelText, VariableText
+from .names import AbsolutePath, HostName, LabelText, VariableText, VolumeId, WordText
 from .units import Duration, Size
 
 HOT, GATEWAY, RESTART = FieldClass.HOT, FieldClass.GATEWAY, FieldClass.RESTART
@@ -29,6 +29,56 @@ class Memory:
         default=None, changes=HOT, doc="Bytes for all servers; when not given: total memory minus `reserve`."
     )
     reserve: Size = setting(default="4GiB", changes=HOT, doc="Bytes left to everything else.")
+
+
+@noun
+class Downloads:
+    """How weights are fetched from the model hub."""
+
+    repos: Annotated[int, Ge(1), Le(16)] = setting(
+        default=1, changes=HOT, doc="How many repositories are downloaded at a time."
+    )
+    files: Annotated[int, Ge(1), Le(32)] = setting(
+        default=4, changes=HOT, doc="How many files of one repository are downloaded at a time."
+    )
+    reserve: Size = setting(
+        default="2GiB", changes=HOT, doc="Bytes that a download or a conversion leaves free on the disk."
+    )
+
+
+@noun
+class ColdVolume:
+    """A place for weights that are not needed now: an external disk, or one of another host."""
+
+    path: AbsolutePath = setting(changes=HOT, doc="Folder on the volume.")
+    id: VolumeId = setting(changes=HOT, doc="What `reconciler volume init` has written onto it: no other disk is it.")
+    host: HostName | None = setting(
+        default=None, changes=HOT, doc="Host that has the volume, reached by ssh; this machine when not given."
+    )
+    separate: bool = setting(
+        default=True,
+        changes=HOT,
+        doc="Whether it is a disk of its own; false: a folder on a disk that is always there.",
+    )
+
+
+@noun
+class Converter:
+    """How weights are converted, and which need not be."""
+
+    command: Annotated[tuple[Annotated[str, MaxLen(4096)], ...], MinLen(1)] | None = setting(
+        default=None,
+        changes=HOT,
+        doc="Program and arguments with {repo}, {src} and {dest}; `mlx_lm convert` of this environment when not given.",
+    )
+    preconverted_orgs: tuple[WordText, ...] = setting(
+        default=("mlx-community", "mlx", "ml-explore"),
+        changes=HOT,
+        doc="Organisations whose repositories are taken for converted where their files do not say.",
+    )
+    preconverted_hints: tuple[WordText, ...] = setting(
+        default=("mlx",), changes=HOT, doc="Parts of a repository's name that say the same; weak evidence."
+    )
 
 
 @noun
@@ -74,5 +124,18 @@ class HostFile:
     )
     roots: Mapping[VariableText, AbsolutePath] = setting(
         default_factory=dict, changes=HOT, doc="Folders that `${root.NAME}` in the desired state may name."
+    )
+    downloads: Downloads = setting(default=Downloads(), changes=HOT, doc="Fetching from the model hub.")
+    converter: Converter = setting(default=Converter(), changes=HOT, doc="Conversion of weights.")
+    volumes: Mapping[LabelText, ColdVolume] = setting(
+        default_factory=dict, changes=HOT, doc="name -> cold storage for weights."
+    )
+    offload_to: LabelText | None = setting(
+        default=None,
+        changes=HOT,
+        doc="Volume that base weights go to once their conversion serves; not given: they stay.",
+    )
+    model_folders: tuple[AbsolutePath, ...] = setting(
+        default=(), changes=HOT, doc="Folders with models of other programs, such as ~/.lmstudio/models; only read."
     )
     gateways: GatewayFiles = setting(default=GatewayFiles(), changes=GATEWAY, doc="Files of the gateways.")

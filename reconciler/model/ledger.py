@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import field, replace
+from enum import StrEnum
 
 from .base import noun
+from .supply import SourceCheck
 
 
 @noun
@@ -63,6 +65,44 @@ class ServiceProof:
     """When it last did, seconds since the epoch."""
 
 
+class Wish(StrEnum):
+    """What a person has said about where a repository is kept."""
+
+    OFFLOAD = "offload"
+    """Move it to cold storage; over once it is there."""
+    KEEP = "keep"
+    """Bring it back, and let it stay although nothing needs it."""
+
+
+@noun
+class ArtifactRecord:
+    """What a label has been served from: facts for people, on which nothing is decided but what the commit was."""
+
+    reference: str
+    commit: str
+    """What its revision was when it was first complete here."""
+    source_path: str
+    """Folder in which its weights first were complete; kept when they are converted."""
+    cache_path: str
+    """Folder that a server loads."""
+    og_path: str = ""
+    """Folder of the base repository, where what is served was converted from it; empty otherwise."""
+    bytes: int = 0
+    """Of the weights that are served."""
+    format: str = ""
+    """`mlx`, or empty where the files do not say."""
+
+
+@noun
+class ProvedSet:
+    """The artifacts of an ensemble all of which has answered: what a return to it would need."""
+
+    at: float
+    revision: str
+    artifacts: frozenset[str]
+    """`reference commit`, with `recipe:<key>` after it for what was converted."""
+
+
 @noun
 class Ledger:
     """One state directory's memory."""
@@ -78,8 +118,23 @@ class Ledger:
     """Labels that have had a process since they were declared: they get memory before newcomers."""
     leases: Mapping[str, int]
     """label -> the port it was last launched on; `port: auto` keeps it, and any other port is immutable."""
+    sources: Mapping[str, SourceCheck] = field(default_factory=dict)
+    """launch reference -> what the hub last said about it."""
+    artifacts: Mapping[str, ArtifactRecord] = field(default_factory=dict)
+    """label -> what it was last served from."""
+    generations: tuple[ProvedSet, ...] = ()
+    """The last ensembles that were proved as a whole, newest first."""
+    wishes: Mapping[str, Wish] = field(default_factory=dict)
+    """launch reference -> where a person wants it to be."""
     reserved: frozenset[str] = frozenset()
     """Labels that were promised memory and do not hold it yet: nobody may take it while their old server goes."""
+
+
+@noun
+class Lesson:
+    """What a request has learned that looking does not show; it is remembered when the request has ended."""
+
+    sources: Mapping[str, SourceCheck]
 
 
 EMPTY = Ledger(attempts={}, suspensions={}, proved=frozenset(), launched=frozenset(), leases={})

@@ -13,7 +13,7 @@ Alias = NewType("Alias", str)
 ServedName = NewType("ServedName", str)
 """What a request must say in `model` to one server (`default_model` for mlx_lm.server 0.32)."""
 Subject = NewType("Subject", str)
-"""What an action works on: `server/<label>`, `gateway/<kind>`, `source/<kind>` or `ensemble`."""
+"""What an action works on: `server/<label>`, `artifact/<reference>`, `gateway/<kind>`, `source/...` or `ensemble`."""
 
 Port = Annotated[int, Ge(1024), Le(65535)]
 
@@ -28,6 +28,11 @@ WORD = Pattern(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", "a plain name: letters, digit
 OPTION = Pattern(r"[A-Za-z][A-Za-z0-9_.]{0,63}", "letters, digits, '.' and '_', beginning with a letter")
 VARIABLE = Pattern(r"[A-Za-z_][A-Za-z0-9_]{0,63}", "letters, digits and '_', not beginning with a digit")
 ABSOLUTE = Pattern(r"/[^\x00-\x1f\x7f]*", "an absolute path")
+HOST_NAME = Pattern(
+    r"([A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?",
+    "a host name such as mini or user@mini.local, not beginning with '-'",
+)
+VOLUME_ID = Pattern(r"[0-9a-f]{32}", "the 32 hex digits that `reconciler volume init` has printed")
 PORT_RANGE = Pattern(r"[1-9][0-9]{3,4}-[1-9][0-9]{3,4}", "a range of ports such as 8100-8119")
 
 LabelText = Annotated[str, LABEL]
@@ -38,6 +43,8 @@ PortRangeText = Annotated[str, PORT_RANGE]
 WordText = Annotated[str, WORD]
 OptionText = Annotated[str, OPTION]
 VariableText = Annotated[str, VARIABLE]
+HostName = Annotated[str, HOST_NAME]
+VolumeId = Annotated[str, VOLUME_ID]
 AbsolutePath = Annotated[str, ABSOLUTE, MaxLen(4096)]
 
 
@@ -69,6 +76,11 @@ LaunchRef = RepoRef | PathRef
 def server_subject(label: str) -> Subject:
     """The subject of the one server that may serve `label`."""
     return Subject(f"server/{label}")
+
+
+def artifact_subject(reference: str) -> Subject:
+    """The subject of the weights that a launch reference names."""
+    return Subject(f"artifact/{reference}")
 
 
 ENSEMBLE = Subject("ensemble")

@@ -1,10 +1,13 @@
 """What was read from the machine, once, at a time: evidence, with what is not known said as unknown."""
 
+import re
 from collections.abc import Mapping
+from dataclasses import field
 from enum import StrEnum
 from typing import Generic, TypeVar
 
 from .base import noun
+from .cache_cost import CacheCost
 from .routes import Route
 
 T_co = TypeVar("T_co", covariant=True)
@@ -30,6 +33,11 @@ class Unknown:
 
 
 Observation = Present[T_co] | Absent | Unknown
+
+_LONGEST = 160
+"""Letters of a source in the name of a folder; the keys in it tell sources apart that are cut to the same."""
+_NAMED = 3
+"""How many damaged files a verdict names."""
 
 
 class Standing(StrEnum):
@@ -125,6 +133,10 @@ class Artifact:
     """Absolute folder that the process is given."""
     missing: tuple[str, ...] = ()
     """Files that are absent, short or contradict their index; empty: complete."""
+    corrupt: tuple[str, ...] = ()
+    """Files whose content is not what their name promises, found by reading all of it."""
+    unverified: int = 0
+    """Bytes of content that has a promised digest and was not compared with it since it last changed."""
     foreign: str = ""
     """Format of its weights where that is one that no server here loads, such as `gguf`; empty otherwise."""
     code: str = ""
@@ -132,15 +144,142 @@ class Artifact:
     shards: int = 1
     """How many weight files there should be."""
     weight_bytes: int = 0
-    kv_bytes_per_token: int = 0
-    """Bytes of key/value cache for one token of context, as an upper bound."""
+    disk_bytes: int = 0
+    """Bytes of its files, each counted once."""
+    cache: CacheCost = CacheCost()
+    """What a sequence costs on top of the weights."""
+    measurable: bool = False
+    """Whether building the model could still replace the formula of `cache` by exact figures."""
+    context_window: int | None = None
+    """Tokens that the model was made for, by its configuration; None where that does not say."""
+    converted: bool | None = None
+    """Whether its files say that they were written for MLX; None where they say neither."""
+    read_only: bool = False
+    """Whether it lies in a folder that is only read: another program's models."""
     has_tool_template: bool | None = None
     """Whether the chat template mentions tools; None where there is no template to read."""
 
     @property
     def complete(self) -> bool:
-        """Whether it may be launched."""
-        return not self.missing
+        """Whether every file is there and as long as it should be."""
+        return not self.missing and not self.corrupt
+
+    @property
+    def sound(self) -> bool:
+        """Whether it may be launched: complete, and every promised digest compared."""
+        return self.complete and not self.unverified
+
+    @property
+    def verdict(self) -> str:
+        """One phrase for people."""
+        if self.corrupt:
+            return f"corrupt ({', '.join(self.corrupt[:_NAMED])}{', ...' if len(self.corrupt) > _NAMED else ''})"
+        if self.missing:
+            weights = [name for name in self.missing if ".safetensors" in name and ".json" not in name]
+            here = self.shards - len(weights)
+            return f"partial ({here} of {self.shards} shards)" if weights else f"partial ({len(self.missing)} files)"
+        return "not verified" if self.unverified else "complete"
+
+
+def conversions_folder(source: str) -> str:
+    """Folder of everything that was converted from a source, relative to the model cache."""
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", source.strip("/").replace("/", "--"))
+    return f"converted--{plain.lstrip('._-')[:_LONGEST]}"
+
+
+@noun
+class Recipe:
+    """How a converted artifact is made; the same recipe makes the same artifact."""
+
+    source: str
+    """`owner/name`, or the absolute path of a folder."""
+    revision: str
+    """The branch, tag or commit that was declared; empty for a folder. It names the source, and is not in the key."""
+    commit: str
+    """Identity of the source artifact."""
+    arguments: tuple[str, ...] = ()
+    """The settings that were asked for, such as `bits=4`, in canonical order."""
+    command: tuple[str, ...] = ()
+    """Words of the converter's command with its placeholders; empty: the built-in one."""
+    converter: str = ""
+    """Program and version, such as `mlx-lm 0.32.2`; empty where it is not known."""
+
+    def makes(self, other: "Recipe") -> bool:
+        """Whether `other` asks for what this one made; another version of the converter is no reason to redo it."""
+        return self.asks == other.asks
+
+    @property
+    def asks(self) -> tuple[object, ...]:
+        """What is asked for, without who makes it."""
+        return (self.source, self.commit, self.arguments, self.command)
+
+    @property
+    def key(self) -> str:
+        """Sixteen hex digits that are equal exactly when source, commit, settings and converter are."""
+        import hashlib
+
+        return hashlib.sha256(repr((*self.asks, self.converter)).encode()).hexdigest()[:16]
+
+    @property
+    def folder(self) -> str:
+        """Where its result is, relative to the model cache."""
+        return f"{conversions_folder(self.source)}/{self.key}"
+
+
+@noun
+class Conversion:
+    """What a recipe has made on this machine."""
+
+    recipe: Recipe
+    artifact: Artifact
+    """Its identity is `recipe:<key>`, its path the folder that is served."""
+    made_at: float = 0.0
+    """When it was made, seconds since the epoch."""
+
+
+@noun
+class Volume:
+    """Cold storage that the host file names."""
+
+    path: str
+    """Where it is mounted, on `host`."""
+    host: str = ""
+    """Host that is reached by ssh; empty: this machine."""
+    free: int | None = None
+    """Bytes; None where that is not known."""
+
+
+@noun
+class ColdCopy:
+    """A repository that was moved to cold storage."""
+
+    volume: str
+    """Name in the host file."""
+    path: str
+    """Folder on the volume."""
+    bytes: int
+    artifact: Artifact
+    """What it was when it was moved, and is again when it comes back; its identity is the commit."""
+    at: float = 0.0
+    """When, seconds since the epoch."""
+
+
+@noun
+class Storage:
+    """Where weights are kept beside the model cache, and what room there is."""
+
+    conversions: Mapping[str, tuple[Conversion, ...]] = field(default_factory=dict)
+    """launch reference -> what was made from it."""
+    cold: Mapping[str, ColdCopy] = field(default_factory=dict)
+    """launch reference -> the copy in cold storage of one that is not in the cache."""
+    volumes: Mapping[str, Observation[Volume]] = field(default_factory=dict)
+    """name -> cold storage; absent: its place is there and it is not mounted."""
+    free: Observation[int] = Unknown(reason="the free space was not observed")
+    """Bytes free where the model cache is."""
+    converter: str = ""
+    """Program and version of the converter here; empty where that is not known."""
+    home: str = "/cache"
+    """Absolute folder of the model cache, in which conversions are kept too."""
 
 
 @noun
@@ -166,6 +305,8 @@ class HostFacts:
     """backend -> the command that starts it here."""
     accept_cpu: bool = False
     """Whether the host file lets servers run without Metal."""
+    offline: bool = False
+    """Whether the environment forbids asking the hub (HF_HUB_OFFLINE)."""
     template_folder: str = "/templates"
     """Absolute folder in which templates are materialised under their content's name."""
 
@@ -184,6 +325,7 @@ class ObservedState:
     """launch reference -> artifact; only declared references are looked at."""
     gateways: Mapping[str, Observation[GatewayState]]
     host: HostFacts
+    storage: Storage = Storage()
     blind: str | None = None
     """Why the run records could not be read at all; None where they were."""
 

@@ -1,11 +1,13 @@
 """What to do now, what time will settle, and what only a person can settle."""
 
 from collections.abc import Mapping
+from dataclasses import field
 from typing import ClassVar, Protocol
 
 from .base import noun
 from .names import Subject
-from .observed import GatewayState, ObservedState, ServerProcess
+from .observed import Artifact, ColdCopy, Conversion, GatewayState, Observation, ObservedState, ServerProcess
+from .supply import Progress, SourceCheck
 
 
 @noun
@@ -38,9 +40,17 @@ class Blocked:
 class Effect:
     """What an action leaves behind when it succeeds, as a difference to what was observed."""
 
-    servers: Mapping[str, ServerProcess | None]
+    servers: Mapping[str, ServerProcess | None] = field(default_factory=dict)
     """label -> its record afterwards; None: no record is left."""
-    gateways: Mapping[str, GatewayState]
+    gateways: Mapping[str, GatewayState] = field(default_factory=dict)
+    artifacts: Mapping[str, Observation[Artifact]] = field(default_factory=dict)
+    """launch reference -> what is there afterwards."""
+    conversions: Mapping[str, Conversion] = field(default_factory=dict)
+    """launch reference -> what was made from it."""
+    cold: Mapping[str, ColdCopy | None] = field(default_factory=dict)
+    """launch reference -> its copy in cold storage; None: it is back in the cache."""
+    sources: Mapping[str, SourceCheck] = field(default_factory=dict)
+    """launch reference -> what is known of it at the hub."""
 
 
 class Action(Protocol):
@@ -79,6 +89,11 @@ class Action(Protocol):
         """The process that it starts or works on; None where it works on something else."""
         ...
 
+    @property
+    def bytes(self) -> int | None:
+        """What it reads or brings; None where it moves no weights."""
+        ...
+
     def simulate(self, observed: ObservedState) -> Effect:
         """What it changes when it succeeds."""
         ...
@@ -103,6 +118,12 @@ class Claim:
     memory: int = 0
     dispatch: frozenset[int] = frozenset()
     """Ports to which a gateway is being told to send requests."""
+    disk: int = 0
+    """Bytes that it writes where the model cache is."""
+    reads: int = 0
+    """Bytes that it reads through."""
+    recipe: str = ""
+    """Key of the conversion that it makes."""
 
 
 @noun
@@ -113,6 +134,8 @@ class InFlight:
     kind: str
     claim: Claim
     since: float
+    progress: Progress | None = None
+    """None where it does not say how far it is."""
 
 
 @noun

@@ -1,26 +1,58 @@
 """A declared model made exact: port, artifact, command, memory; or why it cannot be served."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from .base import noun
+from .cache_cost import PREFILL_STEP, CacheCost
 from .desired import ModelSpec
 from .observed import Artifact, Observation
-from .plan import Blocked
+from .plan import Blocked, Waiting
+from .supply import SupplyOrder
+
+_THOUSAND: Final = 1_024
 
 
 @noun
 class MemoryNeed:
-    """Bytes that one server may take; a conservative estimate."""
+    """Bytes that one server may take."""
 
     weights: int
-    kv_cache: int
-    """Key/value cache at the declared context length times the decode concurrency."""
     overhead: int
     """Prompt cache, scratch buffers and the process itself."""
+    caches: tuple[CacheCost, ...] = ()
+    """Of the model and of its draft, for one sequence."""
+    tokens: int = 0
+    """Of one sequence."""
+    sequences: int = 1
+    """How many of them are decoded at a time."""
+    prefill_step: int = PREFILL_STEP
+
+    @property
+    def kv_cache(self) -> int:
+        """Key/value cache of all sequences at their full length."""
+        return self._cache(self.tokens)
 
     @property
     def total(self) -> int:
         return self.weights + self.kv_cache + self.overhead
+
+    @property
+    def exact(self) -> bool:
+        """Whether the cache was read off the built model; otherwise by a formula, as an upper bound."""
+        return all(cache.exact for cache in self.caches)
+
+    def longest(self, limit: int) -> int | None:
+        """Tokens of context with which it would take `limit` bytes at most, in whole thousands; None: with none."""
+        low, high = 0, self.tokens // _THOUSAND
+        while low < high:
+            middle = (low + high + 1) // 2
+            fits = self.weights + self.overhead + self._cache(middle * _THOUSAND) <= limit
+            low, high = (middle, high) if fits else (low, middle - 1)
+        return low * _THOUSAND or None
+
+    def _cache(self, tokens: int) -> int:
+        return sum(cache.at(tokens, self.prefill_step) for cache in self.caches) * self.sequences
 
 
 @noun
@@ -57,12 +89,17 @@ class Target:
     spec_hash: str
     served_name: str
     artifact: Observation[Artifact]
+    """What a server would load: the declared weights, or what is converted from them."""
     need: MemoryNeed | None
     """None where the artifact is not there to be measured."""
     order: LaunchOrder | None
     """None where something in `problems` stands against a launch."""
     problems: tuple[Blocked, ...] = ()
     """Why it cannot be launched now, whatever runs."""
+    supplies: tuple[SupplyOrder, ...] = ()
+    """What would bring its weights nearer, at most one order for each of its sources."""
+    awaits: Waiting | None = None
+    """Why it cannot be launched yet although nobody has to do anything."""
     provenance: str | None = None
     """Where the source comes from, when not from the file."""
 

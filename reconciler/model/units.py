@@ -13,6 +13,8 @@ Size = Annotated[str, SIZE]
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES: Final = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _STEP: Final = 1024
+_MINUTES: Final = 100.0
+_HOURS: Final = 6000.0
 
 
 def seconds(text: str) -> float:
@@ -25,6 +27,13 @@ def size(text: str) -> int:
     """The bytes that `text` means; `text` has been checked against `SIZE`."""
     unit = text.lstrip("0123456789.")
     return int(float(text.removesuffix(unit)) * _BYTES[unit])
+
+
+def spoken(moment: float) -> str:
+    """So many seconds for people, such as `50 s`, `12 min` or `3.5 h`."""
+    if moment < _MINUTES:
+        return f"{moment:.0f} s"
+    return f"{moment / 60:.0f} min" if moment < _HOURS else f"{moment / 3600:.1f} h"
 
 
 def human(count: int) -> str:

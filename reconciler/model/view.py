@@ -7,9 +7,11 @@ from .change import Change
 from .desired import Desired
 from .host import HostFile
 from .ledger import Ledger
+from .names import Subject
 from .observed import ObservedState
 from .plan import Blocked, InFlight, Waiting
 from .routes import Route
+from .supply import SupplyOrder
 from .target import Target
 
 
@@ -44,8 +46,12 @@ class View:
     """gateway -> the routes it should have now."""
     headroom: int
     """Bytes that may still be claimed this instant; negative where more is in use than the budget."""
+    converts_first: int
+    """Bytes of it that a conversion needs which would not fit beside the servers that may be launched; 0: none."""
     launch_slots: int
     """How many more servers may start now."""
+    supplies: Mapping[Subject, SupplyOrder]
+    """What would bring weights to where a server can load them, one order per artifact."""
     admitted: frozenset[str]
     """Labels whose memory is reserved, so that a later tick cannot give it to somebody else."""
     waiting: tuple[Waiting, ...]

@@ -43,11 +43,13 @@ def observe(host: Host, desired: Desired, ledger: Ledger, backends: Iterable[str
         servers = host.processes.records(ledger.proofs)
     except ObservationError as error:
         blind = str(error)
+    references = sorted(_references(desired) | ledger.wishes.keys())
     return ObservedState(
         at=host.clock.now(),
         servers={label: _proved(server, ledger) for label, server in servers.items()},
         listeners=host.listeners.look(sorted(_ports(desired, servers, ledger))),
-        artifacts=host.artifacts.look(sorted(_references(desired))),
+        artifacts=host.artifacts.look(references),
+        storage=host.artifacts.storage(references),
         gateways=host.gateways.look(),
         host=host.machine.look(sorted(backends)),
         blind=blind,

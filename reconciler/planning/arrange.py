@@ -28,6 +28,8 @@ class Arrangement:
     admitted: frozenset[str]
     waiting: tuple[Waiting, ...]
     blocked: tuple[Blocked, ...]
+    refused: frozenset[str]
+    """Labels that get no memory."""
 
 
 def arrange(
@@ -83,6 +85,7 @@ def arrange(
         admitted=admission.admitted,
         waiting=(*waiting, *(backing_off[label] for label in changes if label in backing_off)),
         blocked=tuple(blocked[label] for label in changes if label in blocked),
+        refused=frozenset(label for label, entry in blocked.items() if entry.reference == "memory-refused"),
     )
 
 
@@ -234,8 +237,8 @@ def _no_memory(label: str, admission: Admission) -> Blocked:
     return Blocked(
         subject=server_subject(label),
         reference="memory-refused",
-        reason=f"{label} {admission.refused[label]}",
-        hint="lower context_length or decode_concurrency, declare fewer models, or raise the budget in the host file",
+        reason=f"{label} {admission.refused[label][0]}",
+        hint=admission.refused[label][1],
     )
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from reconciler.model.base import noun
 from reconciler.model.change import Change, Verdict
 from reconciler.model.ledger import Attempt, Ledger, is_of_action
-from reconciler.model.names import server_subject
+from reconciler.model.names import Subject, server_subject
 from reconciler.model.observed import Present
 from reconciler.model.plan import Action, Blocked, Waiting
 from reconciler.model.target import Target
@@ -65,25 +65,33 @@ def action_hold(action: Action, ledger: Ledger, now: float) -> Waiting | Blocked
 
     One that a person must mend is tried again all the same, as nothing else tells that it was mended.
     """
-    attempt = ledger.attempts.get(action_key(action))
+    return held(action.kind, action.subject, ledger, now)
+
+
+def held(kind: str, subject: Subject, ledger: Ledger, now: float) -> Waiting | Blocked | None:
+    """The same for an action that is not made yet."""
+    attempt = ledger.attempts.get(f"{kind}:{subject}")
     if attempt is None or attempt.retry_at <= now:
         return None
     if attempt.permanent:
         return Blocked(
-            subject=action.subject, reference=attempt.cause, reason=attempt.error, hint="mend that; it is tried again"
+            subject=subject, reference=attempt.cause, reason=attempt.error, hint="mend that; it is tried again"
         )
     return Waiting(
-        subject=action.subject,
+        subject=subject,
         reference="backing-off",
-        reason=f"{action.kind} failed {attempt.count} times ({attempt.error}) and is tried again later",
+        reason=f"{kind} failed {attempt.count} times ({attempt.error}) and is tried again later",
         until=attempt.retry_at,
     )
 
 
 def afresh(ledger: Ledger) -> Ledger:
-    """The ledger as a person who looks again wants it: actions that failed may be tried at once."""
+    """The ledger as a person who looks again wants it: actions that failed may be tried, and refusals asked about."""
     servers = {key: attempt for key, attempt in ledger.attempts.items() if not is_of_action(key)}
-    return ledger if len(servers) == len(ledger.attempts) else replace(ledger, attempts=servers)
+    sources = {reference: check for reference, check in ledger.sources.items() if not check.problem}
+    if len(servers) == len(ledger.attempts) and len(sources) == len(ledger.sources):
+        return ledger
+    return replace(ledger, attempts=servers, sources=sources)
 
 
 def action_key(action: Action) -> str:

@@ -4,8 +4,9 @@ from dataclasses import replace
 from typing import Final
 
 from reconciler.model.base import noun
-from reconciler.model.observed import Absent, GatewayState, Health, Listener, Present, ServerProcess, Standing
-from reconciler.model.plan import Action, Plan, Waiting
+from reconciler.model.observed import Absent, GatewayState, Health, Listener, Present, ServerProcess, Standing, Storage
+from reconciler.model.plan import Action, Effect, Plan, Waiting
+from reconciler.model.supply import SourceCheck
 from reconciler.model.view import Facts, View
 
 from .plan import Decision, Planner
@@ -47,8 +48,8 @@ class Forecast:
 
     @property
     def peak(self) -> int:
-        """The most bytes reserved by servers at any instant of the change."""
-        return max(memory_used(step.facts) for step in self.steps)
+        """The most bytes reserved at any instant of the change, by servers and by conversions beside them."""
+        return max(memory_used(step.facts) + _converting(step.plan) for step in self.steps)
 
 
 class NotConvergent(AssertionError):
@@ -59,7 +60,7 @@ def forecast(planner: Planner, facts: Facts) -> Forecast:
     """Run the planner on its own predictions. Raises NotConvergent."""
     steps: list[Step] = []
     views: list[View] = []
-    limit = SLACK + 8 * (len(facts.desired.state.models) + len(facts.observed.servers))
+    limit = SLACK + 12 * (len(facts.desired.state.models) + len(facts.observed.servers))
     for _ in range(limit):
         decision = planner.decide(facts)
         facts = decision.view.facts
@@ -81,6 +82,10 @@ def _due(before: Facts, after: Facts, plan: Plan) -> Waiting | None:
     return min((w for w in plan.waiting if w.until is not None), key=lambda w: w.until or 0.0, default=None)
 
 
+def _converting(plan: Plan) -> int:
+    return sum(action.claims.memory for action in plan.actions if action.kind == "convert")
+
+
 def memory_used(facts: Facts) -> int:
     """Bytes reserved by servers that are live."""
     return sum(s.memory for s in facts.observed.servers.values() if s.live)
@@ -98,6 +103,9 @@ def _acted(facts: Facts, actions: tuple[Action, ...]) -> Facts:
     servers = dict(observed.servers)
     gateways = dict(observed.gateways)
     listeners = dict(observed.listeners)
+    artifacts = dict(observed.artifacts)
+    sources: dict[str, SourceCheck] = {}
+    storage = observed.storage
     for action in actions:
         effect = action.simulate(observed)
         for label, process in effect.servers.items():
@@ -108,8 +116,38 @@ def _acted(facts: Facts, actions: tuple[Action, ...]) -> Facts:
                 servers[label] = process
                 listeners[process.port] = Present(value=Listener(port=process.port, pid=process.pid))
         gateways |= {kind: Present(value=state) for kind, state in effect.gateways.items()}
-    after = replace(observed, servers=servers, gateways=gateways, listeners=listeners)
-    return replace(facts, observed=after, in_flight=())
+        artifacts |= effect.artifacts
+        sources |= effect.sources
+        storage = _stored(storage, effect, action.claims.disk)
+    after = replace(
+        observed, servers=servers, gateways=gateways, listeners=listeners, artifacts=artifacts, storage=storage
+    )
+    ledger = facts.ledger if not sources else replace(facts.ledger, sources={**facts.ledger.sources, **sources})
+    return replace(facts, observed=after, ledger=ledger, in_flight=())
+
+
+def _stored(storage: Storage, effect: Effect, taken: int) -> Storage:
+    """With what was converted and moved, and less room; the same object where nothing of it changes."""
+    if not (effect.conversions or effect.cold or taken):
+        return storage
+    conversions = dict(storage.conversions)
+    for reference, made in effect.conversions.items():
+        others = tuple(c for c in conversions.get(reference, ()) if c.artifact.path != made.artifact.path)
+        conversions[reference] = (*others, made)
+    cold = {**storage.cold, **effect.cold}
+    volumes, free = dict(storage.volumes), storage.free
+    for copy in effect.cold.values():
+        volume = volumes.get(copy.volume) if copy is not None else None
+        if copy is not None and isinstance(volume, Present) and volume.value.free is not None:
+            volumes[copy.volume] = Present(value=replace(volume.value, free=volume.value.free - copy.bytes))
+        taken -= copy.bytes if copy is not None else 0
+    return replace(
+        storage,
+        conversions=conversions,
+        cold={reference: copy for reference, copy in cold.items() if copy is not None},
+        volumes=volumes,
+        free=Present(value=max(0, free.value - taken)) if isinstance(free, Present) else free,
+    )
 
 
 def _waited(facts: Facts, plan: Plan) -> Facts:

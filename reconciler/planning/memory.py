@@ -1,10 +1,12 @@
 """How much memory a server may take, and which servers fit together."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from reconciler.backends.base import Backend, filled
 from reconciler.model.base import noun
+from reconciler.model.cache_cost import PREFILL_STEP
 from reconciler.model.change import Change, Verdict
 from reconciler.model.desired import ModelSpec
 from reconciler.model.host import HostFile
@@ -21,16 +23,14 @@ SCRATCH_SHARE: Final = 20
 
 
 def need(backend: Backend, model: ModelSpec, artifact: Artifact, draft: Artifact | None = None) -> MemoryNeed:
-    """An estimate from the headers of the weights and the model's own configuration, meant to be too high.
+    """What a server of this model may take, counted before anything starts.
 
-    Weights are the bytes that the headers declare, which is what MLX holds after a load. The cache counts every
-    layer as full attention at the declared context, times the requests that are decoded at a time. It is a bound
-    only for clients that keep to the declared context, because mlx_lm.server has no flag for one; where none is
-    declared, `DEFAULT_CONTEXT` is counted, since counting what a model could do at most would refuse most ensembles.
+    Weights are the bytes that the headers declare, which is what MLX holds after a load. The cache is that of as
+    many sequences as are decoded at a time, each at the declared context: a bound only for clients that keep to it,
+    because mlx_lm.server has no flag for one. Where none is declared, `DEFAULT_CONTEXT` is counted, since counting
+    what a model could do at most would refuse most ensembles.
     """
     options = filled(backend, model)
-    concurrency = options.get(backend.concurrency, 1)
-    tokens = (model.context_length or DEFAULT_CONTEXT) * (concurrency if isinstance(concurrency, int) else 1)
     models = (artifact,) if draft is None else (artifact, draft)
     weights = sum(part.weight_bytes for part in models)
     scratch = max(SCRATCH_FLOOR, weights // SCRATCH_SHARE)
@@ -40,9 +40,37 @@ def need(backend: Backend, model: ModelSpec, artifact: Artifact, draft: Artifact
         cache = 0  # an option of the wrong type, which `judge` refuses
     return MemoryNeed(
         weights=weights,
-        kv_cache=sum(part.kv_bytes_per_token for part in models) * tokens,
         overhead=cache + scratch + backend.base_memory,
+        caches=tuple(part.cache for part in models),
+        tokens=context(model, artifact) or DEFAULT_CONTEXT,
+        sequences=_whole(options.get(backend.concurrency), 1),
+        prefill_step=_whole(options.get("prefill_step_size"), PREFILL_STEP),
     )
+
+
+def _whole(value: object, otherwise: int) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else otherwise
+
+
+def context(model: ModelSpec, artifact: Artifact) -> int | None:
+    """Tokens that clients may use; None where neither the declaration nor the model's configuration says it."""
+    return artifact.context_window if model.context_length == "auto" else model.context_length
+
+
+def figures(need: MemoryNeed) -> str:
+    """What it consists of, for people."""
+    about = "" if need.exact else "at most "
+    parts = f"weights {human(need.weights)}, cache {about}{human(need.kv_cache)} for {need.sequences} x {need.tokens}"
+    return f"{human(need.total)} ({parts} tokens, other {human(need.overhead)})"
+
+
+def what_fits(need: MemoryNeed, limit: int) -> str:
+    """What to declare so that it takes `limit` bytes at most."""
+    if longest := need.longest(limit):
+        return f"context_length: {longest} would fit"
+    if need.sequences > 1 and (longest := replace(need, sequences=1).longest(limit)):
+        return f"context_length: {longest} with decode_concurrency: 1 would fit"
+    return "its weights alone do not fit: declare a smaller model, or fewer bits per weight"
 
 
 def budget(host: HostFile, facts: HostFacts) -> Observation[int]:
@@ -67,8 +95,8 @@ class Admission:
     """
 
     admitted: frozenset[str]
-    refused: Mapping[str, str]
-    """label -> one sentence with the figures."""
+    refused: Mapping[str, tuple[str, str]]
+    """label -> one sentence with the figures, and what would fit."""
 
 
 def rank(target: Target, ledger: Ledger) -> tuple[bool, int, str]:
@@ -112,8 +140,9 @@ def admit(
         if label not in admitted and label not in incumbents and committed + contenders[label] <= limit:
             committed += contenders[label]
             admitted.add(label)
+    takes = held | {label: contenders[label] for label in admitted}
     refused = {
-        label: _refusal(changes[label], contenders[label], limit, committed - held.get(label, 0))
+        label: _refusal(changes[label], contenders[label], limit, {k: v for k, v in takes.items() if k != label})
         for label in order
         if label not in admitted
     }
@@ -126,8 +155,18 @@ def _known(target: Target | None) -> Target:
     return target
 
 
-def _refusal(change: Change, wanted: int, limit: int, others: int) -> str:
+def _refusal(change: Change, wanted: int, limit: int, others: Mapping[str, int]) -> tuple[str, str]:
+    """Why it gets no memory, and what would fit: a shorter context, or fewer models beside it."""
     stays = "; the running server stays" if change.verdict is Verdict.OUTDATED else ""
+    taken = sum(others.values())
+    said = f"needs {human(wanted)}, and {human(taken)} of the budget of {human(limit)} are spoken for{stays}"
     if wanted > limit:
-        return f"needs {human(wanted)} and the budget of this machine is {human(limit)}{stays}"
-    return f"needs {human(wanted)}, and {human(others)} of the budget of {human(limit)} are spoken for{stays}"
+        said = f"needs {human(wanted)} and the budget of this machine is {human(limit)}{stays}"
+    need = change.target.need if change.target is not None else None
+    fits = [what_fits(need, limit - taken)] if need is not None and taken < limit else []
+    room = wanted + taken - limit
+    # The smallest one that makes enough room.
+    enough = sorted((bytes_, label) for label, bytes_ in others.items() if bytes_ >= room)
+    if enough and wanted <= limit:
+        fits.append(f"without {enough[0][1]} ({human(enough[0][0])}) it fits")
+    return said, "; or ".join(fits) or "declare fewer models, or raise the budget in the host file"

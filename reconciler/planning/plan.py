@@ -8,14 +8,16 @@ from reconciler.actions.base import Verb
 from reconciler.backends.base import Backend
 from reconciler.model.base import noun
 from reconciler.model.change import Change, Verdict
+from reconciler.model.desired import launch_reference
 from reconciler.model.ledger import Ledger
-from reconciler.model.names import Subject, gateway_subject, server_subject
+from reconciler.model.names import Subject, artifact_subject, gateway_subject, server_subject
 from reconciler.model.observed import Absent, Health, Present, ServerProcess, Standing, Unknown
 from reconciler.model.plan import Action, Blocked, Plan, Waiting
+from reconciler.model.supply import ConvertOrder, VerifyOrder
 from reconciler.model.target import Target
 from reconciler.model.view import Facts, View
 
-from . import backoff, memory
+from . import backoff, memory, orders, retention, supply
 from .arrange import Arrangement, arrange
 from .diff import NOT_PROVED, deadline, diff
 from .remember import remember
@@ -30,6 +32,8 @@ class Decision:
     view: View
     plan: Plan
     ledger: Ledger
+    obsolete: tuple[Subject, ...] = ()
+    """Jobs under way that nobody wants any more."""
 
 
 class Planner:
@@ -46,12 +50,31 @@ class Planner:
         changes = diff(facts, targets)
         ledger = remember(facts, targets, changes, jitter)
         view = look(replace(facts, ledger=ledger), targets, changes)
-        return Decision(view=view, plan=propose(view, self.verbs), ledger=view.facts.ledger)
+        plan = propose(view, self.verbs)
+        return Decision(view=view, plan=plan, ledger=view.facts.ledger, obsolete=_obsolete(view))
 
     def chosen(self, decision: Decision) -> tuple[Verb, ...]:
         """The actions of a decision of this planner, as the verbs that proposed them."""
         # Every action of a plan was made by a verb; the noun Plan cannot say so, it is below them.
         return cast("tuple[Verb, ...]", decision.plan.actions)
+
+
+def _obsolete(view: View) -> tuple[Subject, ...]:
+    """Downloads and conversions of what is no longer declared; who has begun a move may finish it."""
+    declared = {
+        artifact_subject(str(launch_reference(source)))
+        for spec in view.facts.desired.state.models.values()
+        for source in (spec.source, spec.draft)
+        if source is not None
+    }
+    wanted = [order for target in view.targets.values() for order in target.supplies]
+    recipes = {order.recipe.key for order in wanted if isinstance(order, ConvertOrder)}
+    return tuple(
+        job.subject
+        for job in view.facts.in_flight
+        if (job.kind == "ensure" and job.subject not in declared)
+        or (job.kind == "convert" and job.claim.recipe not in recipes)
+    )
 
 
 def look(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, Change]) -> View:
@@ -64,6 +87,13 @@ def look(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, Chan
     visible = {server_subject(label) for label, s in facts.observed.servers.items() if s.live}
     unseen = sum(claimed for subject, claimed in launches.items() if subject not in visible)
     used = sum(s.memory for s in facts.observed.servers.values() if s.live) + unseen
+    used += sum(job.claim.memory for job in facts.in_flight if job.kind == "convert")
+    measured = {label: o for label in arrangement.refused if (o := supply.measuring(targets[label])) is not None}
+    measuring = {server_subject(label): _measured(label, o) for label, o in measured.items()}
+    needed = orders.needed(facts, targets, measured.values())
+    moves = retention.moves(facts, targets, needed)
+    due = orders.admit(facts, {**needed, **moves.orders})
+    starting_up = sum(order.memory for label in arrangement.launchable if (order := targets[label].order) is not None)
     starting = {c.subject for c in changes.values() if c.live is not None and _on_its_way(facts, c.live)}
     return View(
         facts=replace(facts, ledger=replace(facts.ledger, reserved=arrangement.admitted)),
@@ -73,16 +103,35 @@ def look(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, Chan
         launchable=arrangement.launchable,
         wanted=wanted(facts, targets, changes, arrangement.leaving),
         headroom=limit - used,
+        converts_first=orders.conversion_first(facts, due.orders, limit - used, starting_up),
         launch_slots=facts.host.max_launches - len(starting | launches.keys()),
+        supplies=due.orders,
         admitted=arrangement.admitted,
-        waiting=tuple(_waiting(facts, changes, arrangement)),
-        blocked=tuple(_blocked(facts, changes, holds, arrangement, budget)),
+        waiting=(*_waiting(facts, changes, arrangement), *measuring.values(), *due.waiting),
+        blocked=(
+            *(b for b in _blocked(facts, changes, holds, arrangement, budget) if b.subject not in measuring),
+            *moves.blocked,
+            *due.blocked,
+        ),
+    )
+
+
+def _measured(label: str, order: VerifyOrder) -> Waiting:
+    return Waiting(
+        subject=server_subject(label),
+        reference="waiting-for-artifact",
+        reason="by an upper bound it does not fit into memory; what it really takes is being measured",
+        on=artifact_subject(order.reference),
     )
 
 
 def _waiting(facts: Facts, changes: Mapping[str, Change], arrangement: Arrangement) -> Iterable[Waiting]:
     yield from arrangement.waiting
     for change in changes.values():
+        target = change.target
+        served = change.verdict in (Verdict.SUSPENDED, Verdict.ASLEEP)
+        if target is not None and target.awaits is not None and not target.problems and not served:
+            yield target.awaits
         live = change.live
         # Whatever of ours stays gets its route once it is proved, so it is waited for also where it is outdated.
         stays = change.target is not None and change.target.port is not None and change.label not in arrangement.leaving
@@ -112,6 +161,14 @@ def _blocked(
     for change in changes.values():
         if change.target is not None:
             yield from change.target.problems
+            if change.verdict is Verdict.OCCUPIED and change.target.awaits is not None:
+                # Its weights may take hours, and a person can free the port meanwhile.
+                yield Blocked(
+                    subject=change.subject,
+                    reference=change.reference,
+                    reason=f"{change.reason}; nothing was stopped",
+                    hint=f"free port {change.target.port}, or declare another one",
+                )
         hold = holds.get(change.label)
         if isinstance(hold, Blocked) and change.verdict is not Verdict.MATCHES:
             yield hold
@@ -195,20 +252,24 @@ def propose(view: View, verbs: Sequence[type[Verb]]) -> Plan:
                             actions.append(action)
                 case _:
                     pass
-    writing = {action.subject for action in actions} | {job.subject for job in view.facts.in_flight}
-    waiting, unwithdrawn = _withdrawals(waiting, {entry.subject for entry in blocked} - writing)
-    return Plan(actions=tuple(actions), waiting=tuple(waiting), blocked=tuple(dict.fromkeys([*blocked, *unwithdrawn])))
+    moving = {action.subject for action in actions} | {job.subject for job in view.facts.in_flight}
+    waiting, stuck = _on_a_person(waiting, {e.subject: e for e in reversed(blocked) if e.subject not in moving})
+    return Plan(actions=tuple(actions), waiting=tuple(waiting), blocked=tuple(dict.fromkeys([*blocked, *stuck])))
 
 
-def _withdrawals(waiting: list[Waiting], blocked: set[Subject]) -> tuple[list[Waiting], list[Blocked]]:
-    """Who waits for a route to be withdrawn waits for a person, once its gateway does."""
-    stuck = [entry for entry in waiting if entry.reference == "waiting-for-withdrawal" and entry.on in blocked]
-    return [entry for entry in waiting if entry not in stuck], [
-        Blocked(
-            subject=entry.subject,
-            reference="withdrawal-blocked",
-            reason=f"it should stop, and {entry.reason}; it was kept",
-            hint=f"mend the gateway's file, or: reconciler stop {entry.subject.removeprefix('server/')} --force",
-        )
-        for entry in stuck
-    ]
+def _on_a_person(waiting: list[Waiting], blocked: Mapping[Subject, Blocked]) -> tuple[list[Waiting], list[Blocked]]:
+    """Who waits for a gateway or for weights waits for a person, once these do."""
+    rest, stuck = [], []
+    for entry in waiting:
+        cause = blocked.get(entry.on) if entry.on is not None else None
+        if cause is not None and entry.reference == "waiting-for-withdrawal":
+            label = entry.subject.removeprefix("server/")
+            reason = f"it should stop, and {entry.reason}; it was kept"
+            hint = f"mend the gateway's file, or: reconciler stop {label} --force"
+            stuck.append(Blocked(subject=entry.subject, reference="withdrawal-blocked", reason=reason, hint=hint))
+        elif cause is not None and entry.reference == "waiting-for-artifact":
+            reason, hint = f"{cause.subject.partition('/')[2]}: {cause.reason}", cause.hint
+            stuck.append(Blocked(subject=entry.subject, reference=cause.reference, reason=reason, hint=hint))
+        else:
+            rest.append(entry)
+    return rest, stuck

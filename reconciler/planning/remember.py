@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from reconciler.model.change import Change, Verdict
-from reconciler.model.ledger import Ledger, ServiceProof, is_of_action
-from reconciler.model.observed import Health, ServerProcess, Standing
+from reconciler.model.desired import launch_reference
+from reconciler.model.ledger import ArtifactRecord, Ledger, ServiceProof, Wish, is_of_action
+from reconciler.model.observed import Health, Present, ServerProcess, Standing
 from reconciler.model.target import Target
 from reconciler.model.view import Facts
 
 from .backoff import WINDOW, count_failures
+from .retention import CONVERTED, proved_set, remembered
 
 
 def remember(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, Change], jitter: float) -> Ledger:
@@ -46,6 +48,12 @@ def remember(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, 
         for label, s in ledger.suspensions.items()
         if (label in targets or label in servers or blind) and (s.until is None or s.until > facts.now)
     }
+    references = {str(launch_reference(s)) for t in targets.values() for s in (t.spec.source, t.spec.draft) if s}
+    wishes = {
+        reference: wish
+        for reference, wish in ledger.wishes.items()
+        if not (wish is Wish.OFFLOAD and reference in facts.observed.storage.cold)
+    }
     running = {label for label, server in facts.observed.servers.items() if server.live}
     launched = frozenset(label for label in targets if label in ledger.launched or label in running)
     after = replace(
@@ -56,11 +64,43 @@ def remember(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, 
         launched=launched,
         attempts=attempts,
         suspensions=suspensions,
+        sources={r: check for r, check in ledger.sources.items() if r in references and r not in _sound(facts)},
+        artifacts={label: r for label, target in targets.items() if (r := _record(target, facts)) is not None},
+        generations=remembered(ledger, proved_set(facts, targets, serving)),
+        wishes=wishes,
     )
     # A server that is being stopped or started ends by our hand, not by its own.
     busy = {job.subject for job in facts.in_flight}
     idle = {label: change for label, change in changes.items() if change.subject not in busy}
     return count_failures(after, idle, facts.now, jitter)
+
+
+def _sound(facts: Facts) -> set[str]:
+    """References about which the hub need not be asked."""
+    return {r for r, found in facts.observed.artifacts.items() if isinstance(found, Present) and found.value.sound}
+
+
+def _record(target: Target, facts: Facts) -> ArtifactRecord | None:
+    """What a label is served from; where its weights first were is kept when they are converted or moved."""
+    before = facts.ledger.artifacts.get(target.label)
+    before = before if before is not None and before.reference == target.reference else None
+    found = target.artifact
+    if not isinstance(found, Present) or not found.value.sound:
+        return before
+    artifact, base = found.value, facts.observed.artifact(target.reference)
+    original = base.value if isinstance(base, Present) else None
+    converted = artifact.identity.startswith(CONVERTED)
+    source = before.source_path if before is not None else (original.path if original is not None else artifact.path)
+    root = original.path.rpartition("/snapshots/")[0] if original is not None else ""
+    return ArtifactRecord(
+        reference=target.reference,
+        commit=original.identity if original is not None else (before.commit if before is not None else ""),
+        source_path=source,
+        cache_path=artifact.path,
+        og_path=(root or (before.og_path if before is not None else "")) if converted else "",
+        bytes=artifact.weight_bytes,
+        format="mlx" if artifact.converted else "",
+    )
 
 
 def _proof(server: ServerProcess, ledger: Ledger, now: float) -> ServiceProof:

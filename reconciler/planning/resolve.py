@@ -4,22 +4,20 @@ import difflib
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Final
 
 from reconciler.backends.base import Backend, Finding, Start, filled, judge
 from reconciler.model.base import noun
 from reconciler.model.desired import DEFAULT_BACKEND, Defaults, ModelSpec, launch_reference
-from reconciler.model.names import LaunchRef, RepoRef, server_subject
+from reconciler.model.names import LaunchRef, artifact_subject, server_subject
 from reconciler.model.observed import Absent, Artifact, Observation, ObservedState, Present, Unknown
-from reconciler.model.plan import Blocked
+from reconciler.model.plan import Blocked, Waiting
 from reconciler.model.target import LaunchOrder, MemoryNeed, Target
 from reconciler.model.view import Facts
 
 from . import memory, ports, spec
+from .supply import Supply, Wanted, outlived, supply
 
 Backends = Mapping[str, Backend]
-_NAMED: Final = 3
-"""How many missing files a message names."""
 
 
 class Resolver:
@@ -43,10 +41,16 @@ class Resolver:
     def _target(self, label: str, declared: ModelSpec, port: int | None, facts: Facts) -> Target:
         old = _old_port(label, facts)
         observed, desired = facts.observed, facts.desired
+        text = str(launch_reference(declared.source))
+        aid = str(launch_reference(declared.draft)) if declared.draft else ""
         grounds: tuple[object, ...] = (
             declared,
-            observed.artifacts.get(str(launch_reference(declared.source))),
-            observed.artifacts.get(str(launch_reference(declared.draft))) if declared.draft else None,
+            observed.artifacts.get(text),
+            observed.artifacts.get(aid),
+            observed.storage,
+            *_checks(facts, text, aid),
+            facts.in_flight,
+            desired.state.policy,
             desired.state.defaults,
             desired.state.ports,
             desired.templates,
@@ -61,6 +65,14 @@ class Resolver:
         target = _target(_parts(label, model, port, facts, self._backends), facts, self._backends)
         self._made[label] = ((*grounds, old), target)
         return target
+
+
+def _checks(facts: Facts, *references: str) -> Iterator[object]:
+    """What the hub has said, and whether it has to be asked again by now."""
+    for reference in references:
+        check = facts.ledger.sources.get(reference)
+        yield check
+        yield check is not None and outlived(check, facts.now)
 
 
 def _same(made: tuple[object, ...], grounds: tuple[object, ...]) -> bool:
@@ -88,26 +100,55 @@ class _Parts:
     port: int | None
     backend: Backend | None
     reference: LaunchRef
-    artifact: Observation[Artifact]
-    draft: Observation[Artifact] | None
-    """None where no draft model is declared."""
+    source: Supply
+    """The weights, and what brings them here."""
+    aid: Supply | None
+    """Those of the draft model; None where none is declared."""
     runtime: Observation[tuple[str, ...]]
     template: str | None
 
+    @property
+    def artifact(self) -> Observation[Artifact]:
+        return self.source.artifact
+
+    @property
+    def draft(self) -> Observation[Artifact] | None:
+        return self.aid.artifact if self.aid is not None else None
+
+    @property
+    def supplies(self) -> tuple[Supply, ...]:
+        return (self.source,) if self.aid is None else (self.source, self.aid)
+
 
 def _parts(label: str, model: ModelSpec, port: int | None, facts: Facts, backends: Backends) -> _Parts:
-    observed = facts.observed
     name = model.backend or DEFAULT_BACKEND
     reference = launch_reference(model.source)
+    backend = backends.get(name)
+    runtime = facts.observed.host.runtimes.get(name, Unknown(reason=f"the runtime of {name} was not observed"))
+    wanted = Wanted(
+        reference=reference,
+        model=model,
+        what="the model",
+        runtime=runtime.value if isinstance(runtime, Present) else (),
+        backend=backend if port is not None else None,
+    )
+    source = supply(wanted, facts)
+    if model.context_length == "auto":
+        found = source.artifact.value if isinstance(source.artifact, Present) else None
+        model = replace(model, context_length=found.context_window if found is not None else None)
+    aid = None
+    if model.draft is not None:
+        draft = replace(wanted, reference=launch_reference(model.draft), what="the draft model", backend=None)
+        aid = supply(draft, facts)
     return _Parts(
         label=label,
         model=model,
         port=port,
-        backend=backends.get(name),
+        backend=backend,
         reference=reference,
-        artifact=observed.artifact(str(reference)),
-        draft=observed.artifact(str(launch_reference(model.draft))) if model.draft else None,
-        runtime=observed.host.runtimes.get(name, Unknown(reason=f"the runtime of {name} was not observed")),
+        source=source,
+        aid=aid,
+        runtime=runtime,
         template=facts.desired.templates.get(model.chat_template) if model.chat_template else None,
     )
 
@@ -130,6 +171,7 @@ def _target(parts: _Parts, facts: Facts, backends: Backends) -> Target:
         if isinstance(parts.artifact, Present):
             need = memory.need(backend, model, parts.artifact.value, draft)
     problems = tuple(_problems(parts, facts, backends))
+    awaits = next((s for s in parts.supplies if s.awaits), None)
     target = Target(
         label=parts.label,
         spec=model,
@@ -143,9 +185,21 @@ def _target(parts: _Parts, facts: Facts, backends: Backends) -> Target:
         need=need,
         order=None,
         problems=problems,
+        supplies=tuple(s.order for s in parts.supplies if s.order is not None),
+        awaits=_awaited(parts.label, awaits) if awaits is not None else None,
         provenance=facts.desired.provenance.get(parts.label),
     )
-    return target if problems else replace(target, order=_order(parts, target, facts))
+    return target if problems or awaits is not None else replace(target, order=_order(parts, target, facts))
+
+
+def _awaited(label: str, supply: Supply) -> Waiting:
+    return Waiting(
+        subject=server_subject(label),
+        reference="waiting-for-artifact" if supply.order is not None or supply.until is None else "source-unavailable",
+        reason=supply.awaits,
+        until=supply.until,
+        on=artifact_subject(supply.order.reference) if supply.order is not None else None,
+    )
 
 
 def _order(parts: _Parts, target: Target, facts: Facts) -> LaunchOrder | None:
@@ -202,24 +256,30 @@ def _findings(parts: _Parts, facts: Facts, backends: Backends) -> Iterator[Findi
     if backend is None:
         yield _unknown_backend(model.backend or "", backends)
         return
+    sources = [s.problem for s in parts.supplies if s.problem is not None]
     if model.port == "none":
-        yield from _artifact_findings(parts.reference, model, parts.artifact, "the model")
+        yield from sources
         return
     if parts.port is None:
         yield _no_port_left(facts)
     else:
         yield from _moved(parts.label, model, parts.port, facts)
     yield from judge(backend, model, parts.template, tuple(b for b in backends.values() if b is not backend))
-    if not isinstance(model.convert, str) or model.convert == "force":
-        yield Finding(
-            reference="conversion-unavailable",
-            reason="the model asks for a conversion, which this version does not make",
-            hint="declare a repository that is already converted, with convert: auto",
-        )
-    yield from _artifact_findings(parts.reference, model, parts.artifact, "the model")
-    if model.draft is not None and parts.draft is not None:
-        yield from _artifact_findings(launch_reference(model.draft), None, parts.draft, "the draft model")
+    yield from sources
+    yield from _unmet(parts)
     yield from _runtime_findings(backend, parts.runtime, facts.observed)
+
+
+def _unmet(parts: _Parts) -> Iterator[Finding]:
+    """What the model requires of its weights and they do not have."""
+    found = parts.artifact.value if isinstance(parts.artifact, Present) and not parts.source.problem else None
+    toolless = found is not None and found.complete and found.has_tool_template is False
+    if toolless and "tools" in parts.model.requires:
+        yield Finding(
+            reference="requirement-unmet",
+            reason=f"the model requires 'tools' and the chat template of {parts.reference} knows none",
+            hint="declare a chat_template that renders tools, or drop the requirement",
+        )
 
 
 def _old_port(label: str, facts: Facts) -> int | None:
@@ -263,58 +323,6 @@ def _unknown_backend(name: str, backends: Backends) -> Finding:
         reason=f"there is no backend {name!r}",
         hint=f"{meant}backends of this version: {', '.join(sorted(backends))}",
     )
-
-
-def _artifact_findings(
-    reference: LaunchRef, model: ModelSpec | None, artifact: Observation[Artifact], what: str
-) -> Iterator[Finding]:
-    fetch = (
-        f"hf download {reference.repo} --revision {reference.revision}"
-        if isinstance(reference, RepoRef)
-        else "put it there, or mend the source"
-    )
-    match artifact:
-        case Unknown(reason=reason):
-            yield Finding(
-                reference="observation-unknown",
-                reason=f"{what} {reference} could not be looked at ({reason}), so nothing was changed for it",
-                hint="mend what stands against reading it, and look again",
-            )
-        case Absent():
-            yield Finding(
-                reference="artifact-missing",
-                reason=f"{what} {reference} is not on this machine; nothing that runs was stopped for it",
-                hint=fetch,
-            )
-        case Present(value=found) if found.foreign:
-            yield Finding(
-                reference="artifact-format",
-                reason=f"{what} {reference} holds weights as {found.foreign}, and servers here load safetensors",
-                hint="declare a repository that holds safetensors, converted for MLX or not",
-            )
-        case Present(value=found) if not found.complete:
-            names = ", ".join(found.missing[:_NAMED]) + (", ..." if len(found.missing) > _NAMED else "")
-            count = f"{len(found.missing)} {'file is' if len(found.missing) == 1 else 'files are'}"
-            yield Finding(
-                reference="artifact-partial",
-                reason=f"{what} {reference} is incomplete: {count} missing, short or contradictory ({names})",
-                # A file that is there and wrong is taken for good by the library, and so has to be forced.
-                hint=f"{fetch} --force-download" if " (" in names and fetch.startswith("hf ") else fetch,
-            )
-        case Present(value=found) if found.code:
-            # mlx-lm runs it on a plain load before 0.32 (CVE-2026-5843); later ones refuse, after a start.
-            yield Finding(
-                reference="custom-code",
-                reason=f"{what} {reference} asks servers to run code of its own ({found.code}), which is never done",
-                hint="declare a repository whose architecture the backend knows itself",
-            )
-        case Present(value=found):
-            if model is not None and "tools" in model.requires and found.has_tool_template is False:
-                yield Finding(
-                    reference="requirement-unmet",
-                    reason=f"the model requires 'tools' and the chat template of {reference} knows none",
-                    hint="declare a chat_template that renders tools, or drop the requirement",
-                )
 
 
 def _runtime_findings(

@@ -96,7 +96,7 @@ def _route(target: Target, upstream: Upstream | None) -> Route:
         label=target.label,
         aliases=tuple(sorted(spec.aliases)),
         upstream=upstream,
-        context_length=spec.context_length,
+        context_length=spec.context_length if isinstance(spec.context_length, int) else None,
         max_output_tokens=spec.max_output_tokens,
         request_params=spec.request_params,
     )

@@ -54,7 +54,7 @@ def canonical(spec: ModelSpec, backend: Backend, place: Place) -> dict[str, str]
         "tool_call_parser": spec.tool_call_parser or "",
         "reasoning_parser": spec.reasoning_parser or "",
         "draft": "" if spec.draft is None else f"{launch_reference(spec.draft)} {place.draft or ''}".strip(),
-        "convert": _recipe(spec.convert),
+        "convert": _recipe(spec),
     }
     values = {} if _misfits(spec, backend) else filled(backend, spec)
     for name, option in backend.options.items():
@@ -76,11 +76,12 @@ def _misfits(spec: ModelSpec, backend: Backend) -> bool:
     )
 
 
-def _recipe(convert: str | Quantization) -> str:
-    """The conversion that the served artifact is the result of; `auto` and `skip` serve it as it is."""
-    if isinstance(convert, str):
-        return "force" if convert == "force" else ""
-    return f"bits={convert.bits} group_size={convert.group_size} mode={convert.mode} dtype={convert.dtype}"
+def _recipe(spec: ModelSpec) -> str:
+    """The conversion that is declared; one that the files ask for shows in the identity of the artifact."""
+    convert = spec.convert
+    if isinstance(convert, Quantization):
+        return f"bits={convert.bits} group_size={convert.group_size} mode={convert.mode} dtype={convert.dtype}"
+    return "force" if convert == "force" or (convert == "auto" and spec.preconverted == "no") else ""
 
 
 def spec_hash(fields: Mapping[str, str]) -> str:

@@ -7,8 +7,18 @@ from typing import Protocol
 from reconciler.model.bundle import Bundle
 from reconciler.model.event import Event
 from reconciler.model.ledger import Ledger, ServiceProof
-from reconciler.model.observed import Artifact, GatewayState, HostFacts, Listener, Observation, ServerProcess
+from reconciler.model.names import Subject
+from reconciler.model.observed import (
+    Artifact,
+    GatewayState,
+    HostFacts,
+    Listener,
+    Observation,
+    ServerProcess,
+    Storage,
+)
 from reconciler.model.routes import Route
+from reconciler.model.supply import ConvertOrder, FetchOrder, Holding, MoveOrder, Progress, SourceCheck, VerifyOrder
 from reconciler.model.target import LaunchOrder
 
 
@@ -82,6 +92,46 @@ class Artifacts(Protocol):
         """One answer per asked launch reference; nothing else of the cache is read."""
         ...
 
+    def storage(self, references: Iterable[str]) -> Storage:
+        """What was converted from or moved away of these references, and what room there is."""
+        ...
+
+    def inventory(self) -> tuple[Holding, ...]:
+        """Everything that is there, declared or not; its cost grows with all of it. Raises ObservationError."""
+        ...
+
+
+class Supply(Protocol):
+    """Whatever brings weights to where servers load them, or takes them away. Every request raises ActionError."""
+
+    async def check(self, references: Sequence[str]) -> Mapping[str, SourceCheck]:
+        """What the hub says about each; one that cannot be had is an answer and no error."""
+        ...
+
+    async def fetch(self, order: FetchOrder) -> None:
+        """Download what is missing, and compare all of it with its digests; done when it is sound."""
+        ...
+
+    async def verify(self, order: VerifyOrder) -> None:
+        """Compare what is there with its digests and measure it; what was found is seen by looking."""
+        ...
+
+    async def convert(self, order: ConvertOrder) -> None:
+        """Run the converter; its result appears whole or not at all."""
+        ...
+
+    async def offload(self, order: MoveOrder) -> None:
+        """Move a repository to cold storage; at every instant one complete copy of it exists."""
+        ...
+
+    async def restore(self, order: MoveOrder) -> None:
+        """Bring it back, verified."""
+        ...
+
+    def progress(self, subject: Subject) -> Progress | None:
+        """How far the request about this subject is; None where none is under way or nothing is known yet."""
+        ...
+
 
 class Gateways(Protocol):
     """The files of the gateways that the host file names."""
@@ -128,6 +178,7 @@ class Host:
     processes: Processes
     listeners: Listeners
     artifacts: Artifacts
+    supply: Supply
     gateways: Gateways
     machine: Machine
     state: StateStore

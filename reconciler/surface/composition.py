@@ -69,12 +69,20 @@ class Composition(Protocol):
         """The lock of the state directory, for as long as something may be changed. Raises ReconcilerError."""
         ...
 
+    def busy(self) -> bool:
+        """Whether somebody has the lock of the state directory now."""
+        ...
+
     def log(self, label: str) -> Path:
         """Where the server of a label writes; the file may not exist."""
         ...
 
     def tail(self, log: str, start: int, lines: int) -> tuple[str, ...]:
         """The last lines of the log of a launch, without secrets, fit for a terminal."""
+        ...
+
+    def mark_volume(self, path: str) -> tuple[str, str]:
+        """Give the folder at `path` the identity of a volume; the identity and the absolute path. ReconcilerError."""
         ...
 
     def ask(self) -> None:

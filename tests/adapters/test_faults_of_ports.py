@@ -240,7 +240,9 @@ def swapped(count: int) -> Scenario:
     moved = {label: replace(spec, port=after[label], moved_from=before[label]) for label, spec in models.items()}
     second = replace(first, state=replace(state, models=moved), revision="worktree:1")
     artifacts = {
-        f"org/{label}@main": Present(value=Artifact(identity=label, path=f"/hub/{label}", weight_bytes=3 * gib))
+        f"org/{label}@main": Present(
+            value=Artifact(identity=label, path=f"/hub/{label}", weight_bytes=3 * gib, converted=True)
+        )
         for label in labels
     }
     truth = Truth(artifacts=dict(artifacts), gateways={"litellm": Gateway(drain=5.0)})
@@ -322,7 +324,9 @@ def argv(position: str, word: str, backend: str, environ: Mapping[str, str] = NO
     truth = Truth(
         artifacts={
             # A folder is loaded from where it is, a repository from the cache.
-            name: Present(value=Artifact(identity="c0ffee", path=name if name.startswith("/") else "/hub/it"))
+            name: Present(
+                value=Artifact(identity="c0ffee", path=name if name.startswith("/") else "/hub/it", converted=True)
+            )
             for name in references
         }
     )

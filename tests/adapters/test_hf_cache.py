@@ -1,5 +1,6 @@
 """How a reference finds its files: refs, links, roots and what must not be followed."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import pytest
 from reconciler.adapters.hf_cache import LocalArtifacts, cache_root
 from reconciler.model.observed import Absent, Artifact, Present
 from tests.adapters.looking import REFERENCE, REPO, artifact, observed, reason
-from tests.programs.tiny_cache import KV_BYTES, TinyCache, model_files, safetensors, write_folder
+from tests.programs.tiny_cache import CONFIG, KV_BYTES, TinyCache, model_files, safetensors, write_folder
 
 NO_COMMIT = "f" * 40
 
@@ -18,16 +19,23 @@ NO_COMMIT = "f" * 40
 @pytest.mark.parametrize("listed", [False, True])
 @pytest.mark.parametrize("shards", [1, 3])
 def test_a_whole_snapshot(cache: TinyCache, shards: int, listed: bool) -> None:
-    commit = cache.add(REPO, model_files(shards=shards, tensors=5, length=40), listed=listed)
-    assert artifact(cache) == Artifact(
+    files = model_files(shards=shards, tensors=5, length=40)
+    commit = cache.add(REPO, files, listed=listed)
+    found = artifact(cache)
+    assert found == Artifact(
         identity=commit,
         path=str(cache.snapshot(REPO, commit)),
         missing=(),
+        unverified=sum(len(content) for name, content in files.items() if name != "README.md"),
         shards=shards,
         weight_bytes=shards * 5 * 40,
-        kv_bytes_per_token=KV_BYTES,
+        disk_bytes=sum(len(content) for content in files.values()),
+        cache=found.cache,
+        measurable=found.measurable,
+        converted=True,
         has_tool_template=True,
     )
+    assert found.cache.at(256) == KV_BYTES * 256
 
 
 @pytest.mark.req("S1-09")
@@ -103,6 +111,8 @@ def test_h22_a_link_out_of_the_cache_is_not_followed(cache: TinyCache, tmp_path:
     missing = artifact(cache).missing
     assert "model.safetensors (leads out of the model cache)" in missing
 
+    assert artifact(cache).verdict == "partial (0 of 1 shards)"
+
     allowed = LocalArtifacts(str(cache.root), roots=[str(tmp_path)]).look([REFERENCE])[REFERENCE]
     assert isinstance(allowed, Present)
     assert allowed.value.complete
@@ -134,11 +144,25 @@ def test_h22_a_snapshot_that_is_a_link_is_not_followed(cache: TinyCache, tmp_pat
 def test_a_blob_in_the_store_that_repositories_share_is_inside(cache: TinyCache) -> None:
     commit = cache.add(REPO, model_files())
     blob = cache.blob(REPO, commit, "model.safetensors")
-    shared = cache.root / "_shared_blobs"
-    shared.mkdir()
-    shutil.move(blob, shared / blob.name)
-    blob.symlink_to(f"../../_shared_blobs/{blob.name}")
+    shared = cache.root / "blobs" / "ab"
+    shared.mkdir(parents=True)
+    shutil.move(blob, shared / f"ab{'c' * 62}")
+    blob.symlink_to(f"../../blobs/ab/ab{'c' * 62}")
     assert artifact(cache).complete
+
+
+def test_a_file_with_two_names_is_counted_once(cache: TinyCache) -> None:
+    files = model_files()
+    cache.add(REPO, files | {"copy.json": files["config.json"]})
+    assert artifact(cache).disk_bytes == sum(len(content) for content in files.values())
+
+
+def test_what_the_configuration_says_of_its_context(cache: TinyCache) -> None:
+    assert cache.add(REPO, model_files())
+    assert artifact(cache).context_window is None
+    config = json.dumps({**CONFIG, "max_position_embeddings": 40_960}).encode()
+    cache.add(REPO, model_files() | {"config.json": config})
+    assert artifact(cache).context_window == 40_960
 
 
 def test_files_without_links_are_files(cache: TinyCache) -> None:

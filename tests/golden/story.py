@@ -14,11 +14,10 @@ from reconciler.desired.slice import select
 from reconciler.model.bundle import REGULAR, Bundle, BundleFile
 from reconciler.model.desired import Desired, launch_reference
 from reconciler.model.host import HostFile
-from reconciler.model.ledger import EMPTY, Attempt, Ledger, Suspension
+from reconciler.model.ledger import EMPTY, Attempt, Ledger, Suspension, Wish
 from reconciler.model.names import port_range
 from reconciler.model.observed import (
     Absent,
-    Artifact,
     GatewayState,
     Health,
     HostFacts,
@@ -40,6 +39,8 @@ from reconciler.planning.resolve import Resolver
 from reconciler.planning.routes import exposure
 from reconciler.planning.spec import spec_hash
 from reconciler.surface.render.plan import as_text, document
+
+from .weights import artifact, sources, storage
 
 NOW = 1_000_000.0
 
@@ -123,8 +124,9 @@ def _observed(
         at=NOW,
         servers=servers,
         listeners={port: _listener(port, listeners.get(port)) for port in sorted(ports)},
-        artifacts={ref: _artifact(artifacts.get(ref)) for ref in sorted(str(launch_reference(s)) for s in sources)},
+        artifacts={ref: artifact(artifacts.get(ref)) for ref in sorted(str(launch_reference(s)) for s in sources)},
         gateways=gateways,
+        storage=storage(told.get("storage", {})),
         host=_host_facts(told.get("machine", {}), told.get("host", {}).get("accept_cpu", False)),
         blind=told.get("blind"),
     )
@@ -144,6 +146,7 @@ def _host_facts(told: Mapping[str, Any], accept_cpu: bool) -> HostFacts:
         runtimes=runtimes,
         accept_cpu=accept_cpu,
         template_folder="/state/templates",
+        offline=told.get("offline", True),
     )
 
 
@@ -153,24 +156,6 @@ def _listener(port: int, told: Mapping[str, Any] | None) -> Observation[Listener
     if "unknown" in told:
         return Unknown(reason=told["unknown"])
     return Present(value=Listener(port=port, pid=told.get("pid"), command=told.get("command")))
-
-
-def _artifact(told: Mapping[str, Any] | None) -> Observation[Artifact]:
-    if told is None:
-        return Absent()
-    if "unknown" in told:
-        return Unknown(reason=told["unknown"])
-    commit = str(told.get("commit", "c0ffee"))
-    return Present(
-        value=Artifact(
-            identity=commit,
-            path=f"/hub/{commit}",
-            missing=tuple(told.get("missing", ())),
-            weight_bytes=size(told.get("weights", "10GiB")),
-            kv_bytes_per_token=told.get("kv", 65_536),
-            has_tool_template=told.get("tools"),
-        )
-    )
 
 
 def _server(label: str, told: Mapping[str, Any], targets: Mapping[str, Target]) -> ServerProcess:
@@ -232,7 +217,7 @@ def _route(label: str, target: Target | None, server: ServerProcess | None) -> R
         label=label,
         aliases=tuple(sorted(spec.aliases)),
         upstream=upstream,
-        context_length=spec.context_length,
+        context_length=spec.context_length if isinstance(spec.context_length, int) else None,
         max_output_tokens=spec.max_output_tokens,
         request_params=spec.request_params,
     )
@@ -263,6 +248,8 @@ def _ledger(told: Mapping[str, Any], targets: Mapping[str, Target], servers: Map
         proved=frozenset(told.get("proved", [])),
         launched=frozenset(told.get("launched", [])),
         leases=told.get("leases", {}),
+        sources=sources(told.get("sources", {}), NOW),
+        wishes={reference: Wish(wish) for reference, wish in told.get("wishes", {}).items()},
     )
 
 

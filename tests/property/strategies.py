@@ -7,6 +7,7 @@ from typing import Final
 
 from hypothesis import strategies as st
 
+from reconciler.model.cache_cost import CacheCost
 from reconciler.model.desired import Desired, ModelSpec
 from reconciler.model.host import HostFile
 from reconciler.model.ledger import EMPTY, Attempt, Ledger, Suspension
@@ -52,7 +53,8 @@ def artifacts(draw: st.DrawFn) -> dict[str, Observation[Artifact]]:
                 identity=identity,
                 path=f"/hub/{identity}",
                 weight_bytes=draw(st.sampled_from([1, 3, 6])) * GIB,
-                kv_bytes_per_token=2**12,
+                cache=CacheCost(per_token=2**12),
+                converted=True,
             )
             match draw(weighted(whole=24, partial=1, absent=1, unknown=1)):
                 case "whole":

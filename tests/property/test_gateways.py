@@ -29,7 +29,7 @@ seconds = st.lists(st.sampled_from([0.125, 1.0, 7.0]), min_size=1, max_size=5).m
 
 def artifact(identity: str) -> Observation[Artifact]:
     """A small complete one."""
-    return Present(value=Artifact(identity=identity, path=f"/hub/{identity}", weight_bytes=2**30))
+    return Present(value=Artifact(identity=identity, path=f"/hub/{identity}", weight_bytes=2**30, converted=True))
 
 
 def served(gateways: Gateways, *labels: str, durations: tuple[float, ...] = (0.25,)) -> tuple[Scenario, Run]:

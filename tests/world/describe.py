@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from reconciler.model.desired import launch_reference
 from reconciler.model.observed import Artifact, Observation, Present
 
+from .store import Store
 from .truth import Record, bindings
 
 if TYPE_CHECKING:
@@ -52,7 +53,30 @@ def _lines(scenario: "Scenario") -> Iterator[str]:
     if script.faults or script.events or script.duds:
         yield f"faults={[f.name if f else None for f in script.faults]} duds={dict(script.duds)}"
     for event in script.events:
-        yield f"event after {event.after:g} s: {event.does.name} {event.label} {event.port} {event.gateway}"
+        yield f"event after {event.after:g} s: {event.does.name} {event.label} {event.port} {event.gateway}{event.reference}{event.volume}"
+    yield from _store(scenario)
+
+
+def _store(scenario: "Scenario") -> Iterator[str]:
+    """What is where beside the cache; nothing where there is nothing."""
+    truth = scenario.truth
+    store, ledger = truth.store, truth.ledger
+    for reference, check in store.hub.items():
+        says = check.problem or f"{check.commit} of {check.bytes / 2**30:g} GiB converted={check.converted}"
+        yield f"hub {reference}: {says}{' SICK' if reference in store.sick else ''}"
+    for reference, made in store.conversions.items():
+        for one in made:
+            what = f"{one.recipe.arguments} of {one.recipe.commit}: {one.artifact.verdict}"
+            yield f"converted {reference}: {what}, {one.artifact.weight_bytes / 2**30:g} GiB"
+    for reference, copy in store.cold.items():
+        yield f"cold {reference}: {copy.artifact.identity} on {copy.volume} converted={copy.artifact.converted}"
+    if store != Store():
+        yield f"volumes={store.volumes} free={store.free} rotten={sorted(store.rotten)} offline={truth.offline}"
+        host = scenario.host_file
+        yield f"offload_to={host.offload_to} repos={host.downloads.repos} reserve={host.downloads.reserve}"
+        wishes = {reference: wish.value for reference, wish in ledger.wishes.items()}
+        yield f"wishes={wishes} asked={sorted(ledger.sources)}"
+        yield f"generations={[sorted(g.artifacts) for g in ledger.generations]}"
 
 
 _USUAL: tuple[object, ...] = (None, "auto", "always", 0, (), {})
@@ -62,7 +86,8 @@ def _artifact(observation: Observation[Artifact] | None) -> str:
     if not isinstance(observation, Present):
         return str(observation)
     found = observation.value
-    return f"{found.identity}, {found.weight_bytes / 2**30:g} GiB{', partial' if found.missing else ''}"
+    verdict = "" if found.sound else f", {found.verdict}"
+    return f"{found.identity}, {found.weight_bytes / 2**30:g} GiB{verdict}"
 
 
 def _record(record: Record) -> str:

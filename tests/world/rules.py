@@ -1,10 +1,11 @@
 """What must never happen, checked against the truth at the instant of each effect."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from reconciler.model.observed import Health, Present, ServerProcess, Standing
+from reconciler.model.observed import Absent, Health, Present, ServerProcess, Standing, Unknown
 from reconciler.model.routes import Route
+from reconciler.model.supply import ConvertOrder, FetchOrder, MoveOrder, VerifyOrder
 from reconciler.model.target import LaunchOrder
 from reconciler.model.units import size
 
@@ -46,9 +47,13 @@ def before_launch(world: "World", order: LaunchOrder) -> None:
     world.require(port not in truth.foreign, "launch-on-foreign-port", f"{order.label}: port {port} is taken")
     rivals = [other.label for other in world.launching.values() if other.port == port]
     world.require(not rivals, "one-port-one-server", f"{order.label} and {rivals} are launched on port {port}")
-    artifacts = [a.value for a in truth.artifacts.values() if isinstance(a, Present) and not a.value.missing]
+    artifacts = [a.value for a in truth.artifacts.values() if isinstance(a, Present) and a.value.sound]
+    artifacts += [c.artifact for made in truth.store.conversions.values() for c in made if c.artifact.sound]
     complete = any(a.identity == order.artifact and f"--model={a.path}" in _joined(order.argv) for a in artifacts)
     world.require(complete, "launch-without-artifact", f"{order.label}: {order.artifact} is not complete here")
+    drafts = {a for a in order.argv if a.startswith(("--draft-model=", "--draft-model-path="))}
+    sound = {f"--draft-model{word}={a.path}" for a in artifacts for word in ("", "-path")}
+    world.require(drafts <= sound, "launch-without-draft", f"{order.label}: {drafts} is not complete here")
     starting = sum(
         r.standing(world.now) is Standing.OURS
         and r.look(world.now, False).health is Health.STARTING
@@ -86,7 +91,7 @@ def at_spawn(world: "World", order: LaunchOrder, unseen: frozenset[str]) -> None
     live = [r for r in world.truth.records.values() if r.live(now)]
     same = [r.process.label for r in live if r.process.port == order.port]
     world.require(not same, "one-port-one-server", f"{order.label} and {same} on port {order.port}")
-    reserved = sum(r.process.memory for r in live)
+    reserved = sum(r.process.memory for r in live) + sum(world.converting.values())
     limit = budget(world)
     world.require(limit is not None, "memory-unknown", f"{order.label} was started and nobody knows how much fits")
     world.require(
@@ -139,6 +144,110 @@ def before_forget(world: "World", process: ServerProcess) -> None:
     record = world.truth.records.get(process.label)
     standing = record.standing(world.now) if record is not None else None
     world.require(standing is Standing.GONE, "forgot-the-living", f"the process of {process.label} is {standing}")
+
+
+# ------------------------------------------------------------------------------------------------------------ weights
+
+
+def before_writing(world: "World", reference: str, bytes_: int) -> None:
+    """There is room for it beside everything else that is being written."""
+    store = world.truth.store
+    taken = sum(store.claimed.values())
+    fits = store.free is None or taken + bytes_ <= store.free
+    world.require(fits, "disk-overrun", f"{reference}: {bytes_} beside {taken} of {store.free}")
+
+
+def before_fetch(world: "World", order: FetchOrder) -> None:
+    """Only what is not whole is downloaded, at the commit that the hub has named; the disk is looked at on its own."""
+    truth = world.truth
+    world.require(not truth.offline, "fetched-offline", order.reference)
+    found = truth.artifacts.get(order.reference, Absent())
+    needed = not isinstance(found, Present) or not found.value.complete
+    world.require(needed, "fetched-again", f"{order.reference} is here")
+    world.require(not isinstance(found, Unknown), "fetched-blind", f"{order.reference} could not be looked at")
+    cold = isinstance(found, Absent) and order.reference in truth.store.cold
+    world.require(not cold, "fetched-cold", f"{order.reference} could be brought back")
+    known = {check.commit for check in truth.store.hub.values() if not check.problem}
+    world.require(order.commit in known, "fetched-astray", f"{order.reference}: the hub never named {order.commit}")
+
+
+def before_verify(world: "World", order: VerifyOrder) -> None:
+    """Only what was not read yet is read."""
+    found = world.truth.artifacts.get(order.reference)
+    here = [found.value] if isinstance(found, Present) else []
+    here += [c.artifact for c in world.truth.store.conversions.get(order.reference, ())]
+    due = any(a.path == order.path and (a.unverified or a.measurable) for a in here)
+    world.require(due, "verified-again", f"{order.path} was compared before")
+
+
+def before_convert(world: "World", order: ConvertOrder) -> None:
+    """Only sound weights are converted, with memory for it, one at a time, and never twice."""
+    truth = world.truth
+    found = truth.artifacts.get(order.reference)
+    sound = isinstance(found, Present) and found.value.sound
+    world.require(sound, "convert-unsound", f"{order.reference} is {found}")
+    world.require(not world.converting, "convert-two", f"{order.reference} beside {list(world.converting)}")
+    made = [c for c in truth.store.conversions.get(order.reference, ()) if c.recipe.makes(order.recipe)]
+    world.require(not any(c.artifact.complete for c in made), "convert-again", f"{order.reference} is converted")
+    limit = budget(world)
+    live = {r.process.label: r.process.memory for r in truth.records.values() if r.live(world.now)}
+    reserved = sum(({label: launch.memory for label, launch in world.launching.items()} | live).values())
+    world.require(
+        limit is not None and reserved + order.memory <= limit,
+        "over-the-budget",
+        f"converting {order.reference}: {reserved} + {order.memory} > {limit}",
+    )
+
+
+def before_offload(world: "World", order: MoveOrder) -> None:
+    """Nothing that runs or was proved lately may lose its weights; what is declared is judged where it is known."""
+    repo = order.repo
+    world.require(not world.truth.blind, "offload-blind", f"{repo}: nobody knows what runs")
+    at_removal(world, order)
+    for generation in world.ledger.generations:
+        needs = [e for e in generation.artifacts if e.partition("@")[0] == repo and "recipe:" not in e]
+        world.require(not needs, "offload-of-retained", f"{needs} needs {repo}")
+
+
+def at_removal(world: "World", order: MoveOrder) -> None:
+    """Nobody has the files open that are removed, and nobody is about to open them."""
+    for record in world.truth.records.values():
+        process = record.process
+        held = record.live(world.now) and loads(process.fields, process.artifact, order.repo)
+        world.require(not held, "offload-of-served", f"{process.label} serves {order.repo}")
+    for label, launch in world.launching.items():
+        held = loads(launch.fields, launch.artifact, order.repo)
+        world.require(not held, "offload-of-launched", f"{label} is being started from {order.repo}")
+
+
+def loads(fields: Mapping[str, str], artifact: str, repo: str) -> bool:
+    """Whether a process with these fields has files of a repository open as they were downloaded."""
+    source = fields.get("source", "").partition("@")[0] == repo and not artifact.startswith("recipe:")
+    return source or fields.get("draft", "").partition("@")[0] == repo
+
+
+def before_restore(world: "World", order: MoveOrder) -> None:
+    """Only what is in cold storage comes back, and only where it is not here."""
+    truth = world.truth
+    world.require(order.reference in truth.store.cold, "restored-nothing", f"{order.reference} is not in cold storage")
+    here = truth.artifacts.get(order.reference)
+    whole = isinstance(here, Present) and here.value.complete
+    world.require(not whole, "restored-again", f"{order.reference} is here")
+
+
+def copies_are_kept(world: "World") -> None:
+    """At every instant a whole copy exists of everything of which one ever was, but for what others have damaged."""
+    store = world.truth.store
+    copies = store.copies(world.truth.artifacts)
+    lost = {(r, identity) for r, identity in store.whole - copies if not _remade(world, r, identity)}
+    world.require(not lost, "last-copy-lost", f"{sorted(lost)}")
+    store.whole |= copies
+
+
+def _remade(world: "World", reference: str, identity: str) -> bool:
+    """Whether a conversion was damaged by somebody else: it can be made again."""
+    made = world.truth.store.conversions.get(reference, ())
+    return any(c.artifact.identity == identity and not c.artifact.complete for c in made)
 
 
 # ------------------------------------------------------------------------------------------------------------ publish

@@ -1,11 +1,11 @@
 """What will happen in a world by itself: how long things take, which requests go wrong, who dies when."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final
 
-from reconciler.model.observed import Listener
+from reconciler.model.observed import Listener, Present
 
 from .truth import Truth
 
@@ -35,6 +35,14 @@ class Does(Enum):
     SIGHT = "they can again"
     SEAL = "the file of a gateway cannot be read"
     OPEN = "it can again"
+    ROT = "a file of a reference in the cache changes, and is not what it should be"
+    LOSE = "a file of a reference in the cache is removed"
+    UNPLUG = "a volume is pulled out"
+    PLUG = "it is there again"
+    HUB_DOWN = "the hub does not answer"
+    HUB_UP = "it answers again"
+    FILL = "a stranger fills the disk"
+    CLEAR = "it has removed that again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +54,9 @@ class Event:
     label: str = ""
     port: int = 0
     gateway: str = ""
+    reference: str = ""
+    """Launch reference."""
+    volume: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +83,9 @@ BACK: Final = {
     Does.BLIND: Does.SIGHT,
     Does.SEAL: Does.OPEN,
     Does.OCCUPY: Does.VACATE,
+    Does.UNPLUG: Does.PLUG,
+    Does.HUB_DOWN: Does.HUB_UP,
+    Does.FILL: Does.CLEAR,
 }
 """What ends each disturbance that has an end."""
 
@@ -96,7 +110,7 @@ def happen(truth: Truth, event: Event, now: float) -> None:
         case Does.SIGHT:
             truth.blind = ""
         case _:
-            pass  # it would happen to something that is not there
+            _happen_to_weights(truth, event)
 
 
 def _happen_to_port(truth: Truth, event: Event, now: float) -> None:
@@ -113,3 +127,39 @@ def _happen_to_port(truth: Truth, event: Event, now: float) -> None:
             truth.unseen.discard(port)
         case _:
             pass
+
+
+def _happen_to_weights(truth: Truth, event: Event) -> None:
+    store = truth.store
+    match event.does:
+        case Does.ROT | Does.LOSE:
+            _damage(truth, event)
+        case Does.UNPLUG if event.volume in store.volumes:
+            store.away[event.volume] = store.volumes.pop(event.volume)
+        case Does.PLUG if event.volume in store.away:
+            store.volumes[event.volume] = store.away.pop(event.volume)
+        case Does.HUB_DOWN | Does.HUB_UP:
+            store.down = event.does is Does.HUB_DOWN
+        case Does.FILL if store.free is not None and store.full is None:
+            store.full, store.free = store.free, 0
+        case Does.CLEAR if store.full is not None and store.free is not None:
+            store.free, store.full = store.free + store.full, None
+        case _:
+            pass  # it would happen to something that is not there
+
+
+def _damage(truth: Truth, event: Event) -> None:
+    """A file changes or goes, as everybody sees who looks; what it holds now is only seen by reading it."""
+    found, store = truth.artifacts.get(event.reference), truth.store
+    if not isinstance(found, Present) or not found.value.complete:
+        return
+    artifact = found.value
+    if event.does is Does.ROT:
+        store.rotten.add(event.reference)
+        damaged = replace(artifact, unverified=artifact.weight_bytes)
+    else:
+        damaged = replace(artifact, missing=("model.safetensors",), unverified=0)
+    truth.artifacts[event.reference] = Present(value=damaged)
+    copy = store.cold.get(event.reference)
+    if copy is None or copy.artifact.identity != artifact.identity:
+        store.whole.discard((event.reference, artifact.identity))

@@ -42,7 +42,7 @@ ROUTE = Route(
 
 def world(*faults: Fault, budget: str = "4GiB") -> World:
     """One model, complete and not running, and a gateway with an empty file."""
-    artifact = Artifact(identity="fast#1", path="/hub/fast")
+    artifact = Artifact(identity="fast#1", path="/hub/fast", converted=True)
     truth = Truth(artifacts={"org/fast@main": Present(value=artifact)}, gateways={"litellm": Gateway(routes=())})
     return World(truth, HostFile(memory=Memory(budget=budget)), Script(starts=(0.0,), faults=faults))
 
@@ -190,15 +190,17 @@ def test_a_run_can_be_cut_off_anywhere() -> None:
     assert clock.now < EPOCH + 10
 
 
+REMEMBERED = ("proved", "proofs", "launched", "leases", "artifacts", "generations")
+
+
 def test_a_started_world_serves() -> None:
     models = {"fast": ModelSpec(source=Source(repo="org/fast"), port=8100)}
     state = DesiredState(version=1, ports={"team": "8100-8119"}, models=models)
-    truth = Truth(artifacts={"org/fast@main": Present(value=Artifact(identity="fast#1", path="/hub/fast"))})
+    truth = Truth(
+        artifacts={"org/fast@main": Present(value=Artifact(identity="fast#1", path="/hub/fast", converted=True))}
+    )
     desired = Desired(state=state, revision="worktree:0", templates={}, provenance={})
     ended = apply(Scenario(desired=desired, host_file=HostFile(), truth=truth))
     assert [request.kind for request in ended.world.requests] == ["launch"]
     assert ended.world.ledger.proved == {"fast"}
-    assert (
-        replace(ended.world.ledger, **{f: getattr(EMPTY, f) for f in ("proved", "proofs", "launched", "leases")})
-        == EMPTY
-    )
+    assert replace(ended.world.ledger, **{f: getattr(EMPTY, f) for f in REMEMBERED}) == EMPTY

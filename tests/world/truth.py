@@ -20,6 +20,8 @@ from reconciler.model.observed import (
 from reconciler.model.routes import Route
 from reconciler.model.target import LaunchOrder
 
+from .store import Store
+
 
 @dataclass(kw_only=True)
 class Server:
@@ -168,6 +170,9 @@ class Truth:
     unseen: set[int] = field(default_factory=set)
     """Ports of which the machine does not say whether they are free."""
     artifacts: dict[str, Observation[Artifact]] = field(default_factory=dict)
+    store: Store = field(default_factory=Store)
+    offline: bool = True
+    """Whether nobody may ask the hub."""
     gateways: dict[str, Gateway] = field(default_factory=dict)
     memory_total: Observation[int] = field(default_factory=lambda: Present(value=2**40))
     platform: str = "darwin"
@@ -186,5 +191,6 @@ class Truth:
             foreign=dict(self.foreign),
             unseen=set(self.unseen),
             artifacts=dict(self.artifacts),
+            store=self.store.copy(),
             gateways={k: replace(g, draining=dict(g.draining)) for k, g in self.gateways.items()},
         )

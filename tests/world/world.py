@@ -12,7 +12,6 @@ from reconciler.model.ledger import Ledger, ServiceProof
 from reconciler.model.names import Subject, gateway_subject, server_subject
 from reconciler.model.observed import (
     Absent,
-    Artifact,
     GatewayState,
     HostFacts,
     Listener,
@@ -30,6 +29,7 @@ from reconciler.ports.host import Host
 
 from . import rules
 from .script import Event, Fault, Script, happen
+from .supply import Artifacts, Supply
 from .truth import Binding, Record, Server, Truth, ordered
 from .virtual_time import VirtualTime
 
@@ -37,6 +37,11 @@ RUNTIMES: Mapping[str, tuple[str, ...]] = {
     "mlx-lm": ("/venv/bin/python", "-m", "mlx_lm", "server"),
     "mlx-openai-server": ("/other/bin/mlx-openai-server", "launch"),
 }
+
+
+_LONG = frozenset({"ensure", "convert", "offload", "restore"})
+"""What may take days while it moves."""
+_STALLED = 300.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +67,8 @@ class World:
         self.violations: list[str] = []
         self.launching: dict[str, LaunchOrder] = {}
         self.stopping: set[str] = set()
+        self.converting: dict[str, int] = {}
+        """Launch reference -> bytes that its conversion takes while it is made."""
         self.stopped: set[Binding] = set()
         """Where servers were that ended because they were told to, and did not come back."""
         self.starts: dict[tuple[str, str], list[float]] = {}
@@ -97,7 +104,8 @@ class World:
             changes=_Changes(self),
             processes=_Processes(self),
             listeners=_Listeners(self),
-            artifacts=_Artifacts(self),
+            artifacts=Artifacts(self),
+            supply=Supply(self),
             gateways=_Gateways(self),
             machine=_Machine(self),
             state=_State(self),
@@ -139,7 +147,7 @@ class World:
         """One request with its fault: nothing before `start`, and the answer goes wrong at the end if it must."""
         self.writes += 1
         self.requests.append(Request(at=self.now, kind=kind, subject=subject))
-        work = _Work(self, next(self._faults, None))
+        work = _Work(self, next(self._faults, None), notices=kind in _LONG)
         yield work
         await work.answer()
 
@@ -169,9 +177,15 @@ class World:
 class _Work:
     """A request under way."""
 
-    def __init__(self, world: World, fault: Fault | None) -> None:
+    def __init__(self, world: World, fault: Fault | None, notices: bool) -> None:
         self._world = world
         self._fault = fault
+        self._notices = notices
+        """Whether a standstill is noticed long before the deadline of the action."""
+
+    async def _stands_still(self) -> None:
+        await (asyncio.sleep(_STALLED) if self._notices else asyncio.Event().wait())
+        raise ActionError("stalled", "nothing has moved for five minutes")
 
     async def start(self) -> None:
         """Until the first effect."""
@@ -179,7 +193,7 @@ class _Work:
         if self._fault is Fault.FAIL:
             raise ActionError("refused", "the machine refused")
         if self._fault is Fault.HANG:
-            await asyncio.Event().wait()
+            await self._stands_still()
 
     async def half(self) -> None:
         """Between two effects."""
@@ -192,7 +206,7 @@ class _Work:
         if self._fault is Fault.LOST:
             raise ActionError("answer-lost", "the answer was lost")
         if self._fault is Fault.MUTE:
-            await asyncio.Event().wait()
+            await self._stands_still()
         await self._world.pause()
 
 
@@ -320,12 +334,6 @@ class _Listeners(_Port):
         return Absent()
 
 
-class _Artifacts(_Port):
-    def look(self, references: Iterable[str]) -> Mapping[str, Observation[Artifact]]:
-        self._world.catch_up()
-        return {reference: self._world.truth.artifacts.get(reference, Absent()) for reference in references}
-
-
 class _Gateways(_Port):
     def look(self) -> Mapping[str, Observation[GatewayState]]:
         self._world.catch_up()
@@ -356,6 +364,7 @@ class _Machine(_Port):
             memory_total=truth.memory_total,
             runtimes=found,
             accept_cpu=self._world.host_file.accept_cpu,
+            offline=truth.offline,
         )
 
 

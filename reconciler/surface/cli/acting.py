@@ -11,10 +11,10 @@ import click
 
 from reconciler.engine.declared import Fixed
 from reconciler.engine.loop import Ending, Engine
-from reconciler.engine.requests import Request
+from reconciler.engine.requests import Asked, Request
 from reconciler.model.desired import Desired
 from reconciler.model.event import Event, EventKind
-from reconciler.model.names import server_subject
+from reconciler.model.names import artifact_subject, server_subject
 from reconciler.model.problem import ExitCode, ReconcilerError, worst
 from reconciler.surface.composition import Composition
 from reconciler.surface.control.asking import connect
@@ -152,7 +152,8 @@ def _conclude(outcome: Mapping[str, Any], request: Request) -> ExitCode:
         click.echo(line)
     if not request.labels:
         return ExitCode(outcome["exit_code"])
-    about = {server_subject(label) for label in request.labels}
+    moved = request.do in (Asked.OFFLOAD, Asked.RESTORE)
+    about = {artifact_subject(label) if moved else server_subject(label) for label in request.labels}
     blocked = [e for e in outcome["blocked"] if e["subject"] in about or e["subject"].startswith("gateway/")]
     codes = {ExitCode.OK if outcome["settled"] else ExitCode.UNSETTLED}
     return worst(codes | ({ExitCode.BLOCKED} if blocked else set()))

@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +12,7 @@ import click
 from reconciler.model.desired import Desired
 from reconciler.model.document import FORMAT_VERSION
 from reconciler.model.problem import ExitCode, ReconcilerError
+from reconciler.model.supply import SourceCheck
 from reconciler.model.units import DURATION, seconds
 from reconciler.planning.backoff import afresh
 from reconciler.planning.fingerprint import fingerprint
@@ -19,6 +22,8 @@ from reconciler.surface.cli.options import DEFAULT_TIMEOUT, settings, settings_o
 from reconciler.surface.composition import Compose, Composition
 from reconciler.surface.render import plan as render
 from reconciler.surface.render.text import printable
+
+_QUESTION = "Apply this plan?"
 
 
 @click.command("apply")
@@ -49,7 +54,8 @@ def command(
     desired, warnings = composition.desired()
     for warning in warnings:
         click.echo(printable(warning.located(composition.file)), err=True)
-    shown = _show(composition, _foresee(composition, desired), plan, acting=not dry_run)
+    sources = {} if dry_run or plan is not None else _asked(composition, desired)
+    shown = _show(composition, _foresee(composition, desired, sources), plan, acting=not dry_run)
     if dry_run:
         return ExitCode.OK if shown.code is ExitCode.CHANGES else shown.code
     if shown.settled:
@@ -57,17 +63,17 @@ def command(
     from reconciler.engine.requests import Asked, Request
     from reconciler.surface.cli.acting import hand_over, is_watched, settle
 
-    request = Request(do=Asked.APPLY, revision=desired.revision)
+    request = Request(do=Asked.APPLY, revision=desired.revision, sources=sources)
     if is_watched(composition):
         if overrides:
             raise click.UsageError("--set cannot be given while a watch is running: the watch would undo it")
         if shown.actions and not yes and plan is None:
-            _confirm()
+            confirm(_QUESTION)
         return hand_over(composition, request, seconds(timeout))
     with composition.exclusively("apply"):
         # What a person confirms, now or by PLAN, is what holds under the lock; --yes confirms whatever holds then.
         if plan is not None or not yes:
-            _confirm_again(composition, desired, shown, plan)
+            _confirm_again(composition, desired, shown, plan, sources)
         return settle(composition, desired, request, seconds(timeout))
 
 
@@ -81,8 +87,16 @@ class _Shown(NamedTuple):
     facts: dict[str, str]
 
 
-def _foresee(composition: Composition, desired: Desired) -> Forecast:
+def _asked(composition: Composition, desired: Desired) -> Mapping[str, SourceCheck]:
+    """What the hub says about what is not here, so that the plan can be whole."""
+    from reconciler.surface.cli.sources import asked
+
+    return asked(composition, desired, afresh(composition.host.state.ledger()))
+
+
+def _foresee(composition: Composition, desired: Desired, sources: Mapping[str, SourceCheck]) -> Forecast:
     ledger = afresh(composition.host.state.ledger())
+    ledger = replace(ledger, sources={**ledger.sources, **sources})
     return forecast(composition.planner, look(composition, desired, ledger))
 
 
@@ -96,13 +110,19 @@ def _show(composition: Composition, outcome: Forecast, kept: Path | None, acting
     return _Shown(ExitCode(document.exit_code), bool(document.actions), outcome.steps[0].plan.settled, facts)
 
 
-def _confirm_again(composition: Composition, desired: Desired, shown: _Shown, plan: Path | None) -> None:
+def _confirm_again(
+    composition: Composition,
+    desired: Desired,
+    shown: _Shown,
+    plan: Path | None,
+    sources: Mapping[str, SourceCheck],
+) -> None:
     """Look once more, show what has become another plan, and ask. Raises ReconcilerError, click.Abort."""
-    outcome = _foresee(composition, desired)
+    outcome = _foresee(composition, desired, sources)
     if fingerprint(outcome.first.facts) != shown.facts:
         shown = _show(composition, outcome, plan, acting=True)
     if shown.actions and plan is None:
-        _confirm()
+        confirm(_QUESTION)
 
 
 def _refuse_stale(path: Path, now: dict[str, str]) -> None:
@@ -140,7 +160,8 @@ def _read(path: Path) -> dict[str, str]:
     return facts
 
 
-def _confirm() -> None:
+def confirm(question: str) -> None:
+    """Ask. Raises click.Abort, and ReconcilerError where there is nobody to ask."""
     if not sys.stdin.isatty():
         raise ReconcilerError(
             "not-confirmed",
@@ -148,4 +169,4 @@ def _confirm() -> None:
             hint="say --yes to apply without a question",
             code=ExitCode.BLOCKED,
         )
-    click.confirm("Apply this plan?", abort=True)
+    click.confirm(question, abort=True)

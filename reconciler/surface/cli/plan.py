@@ -1,5 +1,6 @@
 """`plan`: look once, forecast, print; nothing is changed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -26,6 +27,7 @@ from reconciler.surface.render.text import printable
     help="How to print the plan, or a file to keep it in; may be given twice.",
 )
 @click.option("--detailed-exitcode", is_flag=True, help="Return 2 when changes are pending.")
+@click.option("--check-sources", is_flag=True, help="Ask the hub about what is declared and not here.")
 @click.option("--full", is_flag=True, help="Show the command line of every launch.")
 @click.pass_obj
 def command(
@@ -35,6 +37,7 @@ def command(
     overrides: tuple[str, ...],
     outputs: tuple[str, ...],
     detailed_exitcode: bool,
+    check_sources: bool,
     full: bool,
 ) -> int:
     """Show what would be done, without doing it."""
@@ -44,7 +47,12 @@ def command(
         raise click.UsageError("-o wants at most one format and one file")
     composition = compose(settings(config, host_file, overrides))
     desired, warnings = composition.desired()
-    facts = look(composition, desired, afresh(composition.host.state.ledger()))
+    ledger = afresh(composition.host.state.ledger())
+    if check_sources:
+        from reconciler.surface.cli.sources import asked
+
+        ledger = replace(ledger, sources={**ledger.sources, **asked(composition, desired, ledger)})
+    facts = look(composition, desired, ledger)
     kept = bool(files) or "json" in formats
     plan = render.document(forecast(composition.planner, facts), composition.file, facts=kept)
     for warning in warnings:

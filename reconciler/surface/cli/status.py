@@ -7,6 +7,8 @@ from typing import Final, NoReturn
 
 import click
 
+from reconciler.model.event import Event, EventKind
+from reconciler.model.names import Subject
 from reconciler.model.plan import Blocked
 from reconciler.model.problem import ExitCode, ReconcilerError
 from reconciler.planning.plan import Decision
@@ -16,6 +18,8 @@ from reconciler.surface.cli.options import FORMATS, settings, settings_options
 from reconciler.surface.composition import Compose, Composition
 from reconciler.surface.render.text import printable
 
+_RECENT: Final = 1_000
+"""How many events are looked through for what is under way."""
 _GLANCE: Final = 0.5
 """Seconds between two looks while the status is watched."""
 
@@ -33,7 +37,7 @@ def command(
     if watch:
         _follow(composition, output)
     decision = _decision(composition)
-    _print(decision, output)
+    _print(composition, decision, output)
     return ExitCode.BLOCKED if decision.plan.blocked else ExitCode.OK
 
 
@@ -48,7 +52,7 @@ def _follow(composition: Composition, output: str) -> NoReturn:
     while True:
         try:
             decision = _decision(composition)
-            found: object = status(decision.view, decision.plan), _others(decision)
+            found: object = status(decision.view, decision.plan), _others(decision), under_way(composition)
         except ReconcilerError as error:
             found = f"{error.message} [{error.reference}]"
         if found != before and isinstance(found, str):
@@ -56,17 +60,30 @@ def _follow(composition: Composition, output: str) -> NoReturn:
         elif found != before:
             if output == "table" and sys.stdout.isatty():
                 click.clear()
-            _print(decision, output)
+            _print(composition, decision, output)
         before = found
         time.sleep(_GLANCE)
 
 
-def _print(decision: Decision, output: str) -> None:
+def under_way(composition: Composition) -> tuple[Event, ...]:
+    """How far the long actions of a running loop are, as it last said; none where no loop runs."""
+    last: dict[Subject, Event] = {}
+    for event in composition.host.state.events(last=_RECENT):
+        if event.kind is EventKind.PROGRESS:
+            last[event.subject] = event
+        elif event.kind in (EventKind.DONE, EventKind.FAILED, EventKind.STARTED):
+            last.pop(event.subject, None)
+    return tuple(last.values()) if last and composition.busy() else ()
+
+
+def _print(composition: Composition, decision: Decision, output: str) -> None:
     entries = status(decision.view, decision.plan)
     if output != "table":
-        _data(entries, _others(decision), output)
+        _data(entries, _others(decision), under_way(composition), output)
         return
     _table(entries)
+    for told in under_way(composition):
+        click.echo(printable(f"{told.subject}: {told.text}"))
     for other in _others(decision):
         click.echo(printable(f"{other.subject}: {other.reason}. {other.hint} [{other.reference}]"))
 
@@ -104,7 +121,9 @@ def _table(entries: tuple[ServerStatus, ...]) -> None:
     Console(soft_wrap=False).print(table)
 
 
-def _data(entries: tuple[ServerStatus, ...], others: tuple[Blocked, ...], output: str) -> None:
+def _data(
+    entries: tuple[ServerStatus, ...], others: tuple[Blocked, ...], moving: tuple[Event, ...], output: str
+) -> None:
     import json
 
     from reconciler.model.base import plain
@@ -116,7 +135,9 @@ def _data(entries: tuple[ServerStatus, ...], others: tuple[Blocked, ...], output
             click.echo(json.dumps({"type": "server", **server}, ensure_ascii=False))
         for other in others:
             click.echo(json.dumps({"type": "blocked", **plain(other)}, ensure_ascii=False))
+        for event in moving:
+            click.echo(json.dumps({"type": "progress", **plain(event)}, ensure_ascii=False))
         return
     document = {"format_version": FORMAT_VERSION, "type": "status", "servers": servers}
-    document |= {"blocked": [plain(other) for other in others]}
+    document |= {"blocked": [plain(other) for other in others], "progress": [plain(event) for event in moving]}
     click.echo(json.dumps(document, ensure_ascii=False, indent=2))

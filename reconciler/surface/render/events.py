@@ -24,6 +24,8 @@ def line(event: Event) -> str:
             said = f"blocked {event.subject}: {event.text} [{event.reference}]"
         case (
             EventKind.REVISION
+            | EventKind.PROGRESS
+            | EventKind.WISHED
             | EventKind.DONE
             | EventKind.PROVED
             | EventKind.CLEARED

@@ -10,7 +10,9 @@ from reconciler.model.change import Change
 from reconciler.model.document import (
     FORMAT_VERSION,
     ActionEntry,
+    DiskEntry,
     MemoryEntry,
+    ModelMemoryEntry,
     PlanDocument,
     ReasonEntry,
     SubjectEntry,
@@ -20,6 +22,7 @@ from reconciler.model.observed import Present
 from reconciler.model.plan import Action, Waiting
 from reconciler.model.problem import ExitCode, worst
 from reconciler.model.units import human
+from reconciler.model.view import View
 from reconciler.planning import memory
 from reconciler.planning.fingerprint import fingerprint
 from reconciler.planning.forecast import Forecast, memory_used
@@ -41,7 +44,8 @@ def document(forecast: Forecast, file: str, *, facts: bool = False) -> PlanDocum
     blocked = tuple(_reason(b.subject, b.reference, b.reason, b.hint) for b in forecast.end.blocked)
     acted = {action.subject for action in actions}
     still = [w for w in forecast.steps[0].plan.waiting if w.subject not in acted]
-    waiting = tuple(_reason(w.subject, w.reference, w.reason) for w in dict.fromkeys((*still, *forecast.end.waiting)))
+    last = {(w.subject, w.reference): w for w in (*still, *forecast.end.waiting)}
+    waiting = tuple(_reason(w.subject, w.reference, w.reason) for w in last.values())
     subjects = tuple(
         SubjectEntry(
             subject=change.subject,
@@ -71,9 +75,45 @@ def document(forecast: Forecast, file: str, *, facts: bool = False) -> PlanDocum
             peak=forecast.peak,
             after=memory_used(forecast.final.facts),
             budget=budget.value if isinstance(budget, Present) else None,
+            models=tuple(_model_memory(forecast.final)),
         ),
+        disk=_disk(forecast),
         counts=_counts(actions, waiting, blocked, subjects),
         facts=fingerprint(first.facts) if facts else {},
+    )
+
+
+def _model_memory(view: View) -> Iterator[ModelMemoryEntry]:
+    """Every server that is there in the end, the largest first."""
+    needs = [
+        (change.subject, change.target.need)
+        for change in view.changes
+        if change.target is not None and change.target.need is not None and change.live is not None and change.live.live
+    ]
+    for subject, need in sorted(needs, key=lambda entry: -entry[1].total):
+        yield ModelMemoryEntry(
+            subject=subject,
+            total=need.total,
+            weights=need.weights,
+            kv_cache=need.kv_cache,
+            overhead=need.overhead,
+            tokens=need.tokens,
+            sequences=need.sequences,
+            exact=need.exact,
+        )
+
+
+def _disk(forecast: Forecast) -> DiskEntry:
+    sums: Counter[str] = Counter()
+    for action in forecast.actions:
+        sums[action.kind] += action.claims.disk or (action.bytes or 0 if action.kind == "offload" else 0)
+    free = forecast.first.facts.observed.storage.free
+    return DiskEntry(
+        download=sums["ensure"],
+        convert=sums["convert"],
+        restore=sums["restore"],
+        offload=sums["offload"],
+        free=free.value if isinstance(free, Present) else None,
     )
 
 
@@ -103,6 +143,7 @@ def _action(step: int, action: Action, changes: dict[str, Change]) -> ActionEntr
         change_class=change.cost if change is not None else None,
         port=server.port if server is not None else None,
         memory_bytes=server.memory if server is not None else None,
+        bytes=action.bytes,
         argv=server.argv if server is not None else (),
         provenance=change.target.provenance if change is not None and change.target is not None else None,
     )
@@ -158,6 +199,7 @@ def as_lines(plan: PlanDocument) -> Iterator[dict[str, Any]]:
         "type": "plan_summary",
         "counts": plain(plan.counts),
         "memory": plain(plan.memory),
+        "disk": plain(plan.disk),
         "exit_code": plan.exit_code,
     }
 
@@ -234,12 +276,34 @@ def _summary(plan: PlanDocument) -> Iterator[str]:
         if todo
         else (f"No actions; {', '.join(rest)}.")
     )
-    destructive = [f"{a.kind} {a.subject}" for a in plan.actions if a.destructive]
+    destructive = [
+        f"{a.kind} {a.subject}" + (f" ({a.reason})" if a.kind == "offload" else "")
+        for a in plan.actions
+        if a.destructive
+    ]
     if destructive:
         yield f"Destructive: {', '.join(destructive)}."
     memory_ = plan.memory
     of = f"of {human(memory_.budget)}" if memory_.budget is not None else "and the budget is not known"
     yield f"Memory: peak {human(memory_.peak)} {of}, after {human(memory_.after)}."
+    yield from _memory_lines(memory_.models)
+    parts = [("download", "to download"), ("convert", "to convert"), ("restore", "to bring back")]
+    disk = [f"{human(size)} {what}" for name, what in parts if (size := getattr(plan.disk, name))]
+    if disk:
+        free = f", {human(plan.disk.free)} free" if plan.disk.free is not None else ""
+        yield f"Disk: {', '.join(disk)}{free}."
+
+
+def _memory_lines(models: tuple[ModelMemoryEntry, ...]) -> Iterator[str]:
+    """What each server takes, and of what that consists."""
+    width = max((len(entry.subject) for entry in models), default=0)
+    for entry in models:
+        cache = f"cache {'' if entry.exact else 'at most '}{human(entry.kv_cache)}"
+        counted = f"{entry.sequences} x {entry.tokens} tokens"
+        yield (
+            f"  {entry.subject:<{width}}  {human(entry.total):>9}: weights {human(entry.weights)}, "
+            f"{cache} ({counted}), other {human(entry.overhead)}"
+        )
 
 
 def _next(plan: PlanDocument) -> str:

@@ -60,7 +60,7 @@ class _Display:
 
     def happened(self, events: Iterable[Event]) -> None:
         """Print each event above the table."""
-        for event in _worth_a_line(events):
+        for event in _lasting(events):
             style = "red" if event.kind is EventKind.FAILED else None
             self._live.console.print(render.line(event), style=style, markup=False, highlight=False, soft_wrap=True)
 
@@ -86,12 +86,17 @@ def _worth_a_line(events: Iterable[Event]) -> Iterator[Event]:
     return (event for event in events if event.kind not in said_at_the_end)
 
 
+def _lasting(events: Iterable[Event]) -> Iterator[Event]:
+    """Without what the table below shows anyway."""
+    return (event for event in _worth_a_line(events) if event.kind is not EventKind.PROGRESS)
+
+
 def _under_way(tick: Tick) -> Iterator[tuple[Subject, str, str, float | None]]:
     """Subject, what, why, since when: jobs first, then what is waited for."""
     busy = set()
     for job in tick.in_flight:
         busy.add(job.subject)
-        yield job.subject, job.kind, "under way", job.since
+        yield job.subject, job.kind, str(job.progress) if job.progress is not None else "under way", job.since
     servers = {change.subject: change.live for change in tick.decision.view.changes}
     for waiting in tick.decision.plan.waiting:
         if waiting.subject not in busy:

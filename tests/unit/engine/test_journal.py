@@ -38,7 +38,10 @@ def scenario(labels: Iterable[str] = ("fast",), script: Script = CALM) -> Scenar
     models = {label: ModelSpec(source=Source(repo=f"org/{label}"), port=8100 + at) for at, label in enumerate(names)}
     state = DesiredState(version=1, models=models, gateways=Gateways(litellm=LiteLlmSpec(mode="direct")))
     desired = Desired(state=state, revision="worktree:0", templates={}, provenance={})
-    artifacts = {f"org/{name}@main": Present(value=Artifact(identity=name, path=f"/hub/{name}")) for name in names}
+    artifacts = {
+        f"org/{name}@main": Present(value=Artifact(identity=name, path=f"/hub/{name}", converted=True))
+        for name in names
+    }
     truth = Truth(artifacts=dict(artifacts), gateways={"litellm": Gateway(routes=())})
     return Scenario(desired=desired, host_file=HostFile(), truth=truth, script=script)
 

@@ -48,6 +48,7 @@ OTHER: dict[str, Any] = {
     "group": "team",
     "idle_ttl": "5m",
     "convert": Quantization(bits=4),
+    "preconverted": "no",
     "offload": "never",
 }
 RESTARTS = {FieldClass.RESTART, FieldClass.REPLACE}
@@ -55,7 +56,7 @@ RESTARTS = {FieldClass.RESTART, FieldClass.REPLACE}
 
 def facts(model: ModelSpec) -> Facts:
     """A machine on which `model` serves as declared by MODEL."""
-    artifact = Present(value=Artifact(identity="c0ffee", path="/hub/c0ffee", weight_bytes=2**30))
+    artifact = Present(value=Artifact(identity="c0ffee", path="/hub/c0ffee", weight_bytes=2**30, converted=True))
     runtime = Present(value=("serve",))
     desired = Desired(
         state=DesiredState(version=1, models={"fast": model}, policy=Policy()),
