@@ -103,12 +103,14 @@ class Wired:
 
         return tail(log, start, lines) if log else ()
 
-    def mark_volume(self, path: str) -> tuple[str, str]:
+    def mark_volume(self, path: str) -> tuple[str, str, bool]:
+        from reconciler.adapters.hf_cache import cache_root
+        from reconciler.adapters.storage import same_disk
         from reconciler.adapters.volume import initialise
 
         place = os.path.abspath(os.path.expanduser(path))
         try:
-            return initialise(place), place
+            return initialise(place), place, not same_disk(place, cache_root(os.environ))
         except ActionError as error:
             raise ReconcilerError(
                 error.cause, error.message, hint="mount it, or name another folder", code=ExitCode.ENVIRONMENT
@@ -158,7 +160,7 @@ class LocalHost:
         from reconciler.adapters.gateway_files import LocalGateways
         from reconciler.adapters.hf_cache import LocalArtifacts
         from reconciler.adapters.listeners import LocalListeners
-        from reconciler.adapters.machine import LocalMachine
+        from reconciler.adapters.machine import LocalMachine, working_set
         from reconciler.adapters.processes import LocalProcesses
         from reconciler.adapters.state_dir import StateDir
         from reconciler.adapters.supply import LocalSupply
@@ -191,7 +193,7 @@ class LocalHost:
             artifacts=artifacts,
             supply=LocalSupply(artifacts, digests, host_file, state.root, clock, os.environ),
             gateways=LocalGateways(host_file, plugins.installed_gateways(), state.root, clock.now),
-            machine=LocalMachine(host_file, state.root),
+            machine=LocalMachine(host_file, state.root, lambda: working_set(digests)),
             state=state,
         )
 

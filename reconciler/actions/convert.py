@@ -59,7 +59,7 @@ class Convert:
                     reason=f"how much memory is free for converting it is not known: {blind}",
                     hint="mend what stands against reading the run records",
                 )
-            elif under_way:
+            elif under_way and order.memory <= view.headroom:
                 yield _waiting(subject, "waiting-for-conversion", "one conversion is made at a time")
             elif order.memory > view.headroom and (view.leaving or view.launchable or view.facts.in_flight):
                 yield _waiting(subject, "waiting-for-memory", f"converting it needs {human(order.memory)} of memory")

@@ -130,7 +130,7 @@ def _sound(artifact: Artifact) -> Artifact:
 def _reference(order: Order) -> str:
     match order:
         case CheckOrder():
-            return "not-here"
+            return "hub-not-asked"
         case FetchOrder():
             return "incomplete" if order.afresh else "not-here"
         case VerifyOrder():
@@ -140,7 +140,7 @@ def _reference(order: Order) -> str:
 def _reason(order: Order) -> str:
     match order:
         case CheckOrder():
-            return f"ask the hub about {order.repo} at {order.revision} (plan --check-sources asks at once)"
+            return f"ask the hub about {order.repo} at {order.revision}"
         case FetchOrder():
             return f"{order.why} {human(order.bytes)} at commit {order.commit[:12]}"
         case VerifyOrder(bytes=0):

@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import os
 import stat
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
@@ -28,6 +27,7 @@ from .copying import Watch, remove_tree, told
 from .files import LocalFiles
 from .hub_folder import unmounted
 from .publishing import prepare, publish, staging_folder
+from .threads import in_thread
 
 T = TypeVar("T")
 Report = Callable[[int, int], None]
@@ -68,7 +68,7 @@ async def convert(
         raise ActionError("conversion-place", message, permanent=True) from None
     command = converter_command(recipe, order.source, f"{hub}/{staging}", environ)
     with told(f"converting {recipe.source}"), _opened(hub) as files, _alone(files, hub, recipe):
-        if await _in_thread(lambda watch: _is_there(files, recipe, watch), _silent):
+        if await in_thread(lambda watch: _is_there(files, recipe, watch), _silent):
             return
         try:
             await _Conversion(order, hub, files, report, converter_environment(environ)).run(command, loader, now)
@@ -111,7 +111,7 @@ class _Conversion:
             "peak_memory": ended["peak_memory"],
             "loaded_by": f"mlx-lm {await self._loaded(loader)}",
         }
-        await _in_thread(lambda watch: self._publish(facts, watch), self._advance)
+        await in_thread(lambda watch: self._publish(facts, watch), self._advance)
 
     def _check_room(self) -> None:
         room = os.statvfs(self._hub)
@@ -260,25 +260,3 @@ def _contents(folder: str) -> Mapping[str, tuple[int, int, int]]:
 
 def _silent(what: str, done: int) -> None:
     """Nobody wants to know."""
-
-
-async def _in_thread(work: Callable[[Watch], T], report: Callable[[str, int], None]) -> T:
-    """Run something with files in a thread; when we are cancelled, tell it, and wait until it has ended."""
-    loop, stop = asyncio.get_running_loop(), threading.Event()
-
-    def tell(what: str, done: int) -> None:
-        loop.call_soon_threadsafe(report, what, done)
-
-    watch = Watch(tell, stop.is_set)
-    task = asyncio.ensure_future(asyncio.to_thread(work, watch))
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-            stop.set()
-    if cancelled is not None:
-        task.exception()  # it has been looked at
-        raise cancelled
-    return task.result()

@@ -16,7 +16,8 @@ from reconciler.ports.host import Clock
 from .child import Child, running
 from .hub_cache import RepoFolder
 from .hub_files import LOADED, Unfit, checked, chosen
-from .hub_words import Facts, Told, is_offline, told
+from .hub_words import Facts, Told, told
+from .machine import is_offline
 from .model_config import cache_cost, context_window
 
 PROGRAM: Final = "hub.py"

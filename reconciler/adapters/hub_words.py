@@ -13,7 +13,6 @@ from reconciler.model.secret import redacted
 DEFAULT_ENDPOINT: Final = "https://huggingface.co"
 _LATER: Final = 60.0
 """Seconds after which to ask again, where the hub does not say it."""
-_TRUE: Final = frozenset({"1", "ON", "YES", "TRUE"})
 
 Facts = Mapping[str, Any]
 
@@ -200,8 +199,3 @@ def told(facts: Facts, reference: str, environ: Mapping[str, str]) -> Told:
     }
     reason, hint = (redacted(template.format_map(words)) for template in (saying.reason, saying.hint))
     return Told(problem, reason, hint, seconds if saying.passes else None)
-
-
-def is_offline(environ: Mapping[str, str]) -> bool:
-    """Whether the environment forbids to ask a hub, by the rule of huggingface_hub 2.4 (`constants.py`)."""
-    return (environ.get("HF_HUB_OFFLINE") or environ.get("TRANSFORMERS_OFFLINE") or "").upper() in _TRUE

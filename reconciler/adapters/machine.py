@@ -2,11 +2,14 @@
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Final
 
 from reconciler.model.host import HostFile
 from reconciler.model.observed import Absent, HostFacts, Observation, Present, Unknown
+
+if TYPE_CHECKING:
+    from .digests import Digests
 
 _OWN_BACKEND: Final = "mlx-lm"
 _OWN_PACKAGE: Final = "mlx_lm"
@@ -16,6 +19,8 @@ _CGROUP_LIMITS: Final = (
     "/sys/fs/cgroup/memory/memory.limit_in_bytes",
 )
 """What a container may use, version 2 and 1; the first file does not exist outside of one, or says `max`."""
+WORKING_SET: Final = "working-set"
+"""Under what it is remembered how much Metal recommends to keep resident."""
 _TRUE: Final = frozenset({"1", "ON", "YES", "TRUE"})
 _GIB: Final = 2**30
 _SMALL_MAC: Final = 36 * _GIB
@@ -24,15 +29,21 @@ _SMALL_MAC: Final = 36 * _GIB
 class LocalMachine:
     """This machine, with what the host file allows on it."""
 
-    def __init__(self, host_file: HostFile, state_root: str | os.PathLike[str]) -> None:
-        self._host_file = host_file
+    def __init__(
+        self,
+        host_file: HostFile,
+        state_root: str | os.PathLike[str],
+        working_set: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        """`working_set` says what Metal once recommended on this machine; None: nobody has asked it yet."""
+        self._host_file, self._working_set = host_file, working_set
         self._templates = os.path.join(os.path.abspath(state_root), "templates")
 
     def look(self, backends: Iterable[str]) -> HostFacts:
         """The facts that planning needs, with the command of each asked backend."""
         return HostFacts(
             platform=sys.platform,
-            memory_total=memory_total(),
+            memory_total=memory_total(self._working_set),
             runtimes={name: self._runtime(name) for name in backends},
             accept_cpu=self._host_file.accept_cpu,
             template_folder=self._templates,
@@ -53,6 +64,12 @@ class LocalMachine:
             return Unknown(reason="this Python does not know its own path")
         found = package_is_here(_OWN_PACKAGE)
         return Present(value=(sys.executable, *_OWN_MODULE)) if found else Absent()
+
+
+def working_set(digests: "Digests") -> int | None:
+    """What Metal once recommended here; None where nobody has asked it."""
+    value = (digests.measure(WORKING_SET) or {}).get("bytes")
+    return value if isinstance(value, int) else None
 
 
 def is_offline(environ: Mapping[str, str]) -> bool:
@@ -77,7 +94,7 @@ def package_is_here(name: str) -> bool:
         return False
 
 
-def memory_total() -> Observation[int]:
+def memory_total(working_set: Callable[[], int | None] = lambda: None) -> Observation[int]:
     """Bytes that all servers could use at most, before what the host file reserves."""
     if sys.platform == "darwin":
         from .darwin import sysctl_number
@@ -85,7 +102,7 @@ def memory_total() -> Observation[int]:
         total, wired = sysctl_number("hw.memsize"), sysctl_number("iogpu.wired_limit_mb")
         if not total:
             return Unknown(reason="sysctl hw.memsize gives no number")
-        return Present(value=metal_limit(total, wired or 0))
+        return Present(value=metal_limit(total, wired or 0, working_set()))
     try:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError) as error:
@@ -107,13 +124,16 @@ def container_limits(files: Iterable[str] = _CGROUP_LIMITS) -> list[int]:
     return limits
 
 
-def metal_limit(total: int, wired_limit_mb: int) -> int:
+def metal_limit(total: int, wired_limit_mb: int, working_set: int | None = None) -> int:
     """Bytes that Metal will keep resident on a Mac with `total` bytes of memory.
 
-    `iogpu.wired_limit_mb` where somebody set it (0 means the default). The default is commonly given as two
-    thirds of the memory up to 36 GB and three quarters above (facts/backends.md 9, not verified on a Mac): an
-    upper bound, which `memory.budget` in the host file replaces.
+    `iogpu.wired_limit_mb` where somebody set it (0 means the default), else what Metal itself recommends
+    (`max_recommended_working_set_size` of `mx.device_info()`), once a model was measured here. Before that, what the
+    default is commonly given as: two thirds of the memory up to 36 GB and three quarters above (not verified on a
+    Mac). `memory.budget` in the host file replaces all of it.
     """
     if wired_limit_mb > 0:
         return min(total, wired_limit_mb * 2**20)
+    if working_set is not None:
+        return min(total, working_set)
     return total * 2 // 3 if total <= _SMALL_MAC else total * 3 // 4

@@ -4,19 +4,17 @@ The work is done by `reconciler/programs/model_memory.py` as a child: never in o
 the model's author, without network and weights. What cannot be measured is left to the formula of `model_config`.
 """
 
-import hashlib
 import os
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from reconciler.model.base import noun
 from reconciler.model.cache_cost import CacheCost, Window
 from reconciler.ports.errors import ActionError
 
-from .child import PROGRAMS, running, without_tokens
+from .child import running, without_tokens
 
 PROGRAM: Final = "model_memory.py"
 DEADLINE: Final = 120.0
@@ -32,7 +30,6 @@ _OFFLINE: Final = {
 _PYTHON: Final = re.compile(r"python[0-9.]*")
 _EXEC: Final = re.compile(rb"""exec'?\s+["']?([^"'\s]+)""")
 _HEAD: Final = 1024
-_PACKAGES: Final = re.compile(r"mlx(_lm)?-[^-]+\.dist-info")
 _BITS: Final = 63
 
 
@@ -46,6 +43,8 @@ class Measured:
     """Exact."""
     version: str = ""
     """mlx-lm's."""
+    working_set: int | None = None
+    """Bytes that Metal recommends to keep resident at most, all processes together; None where there is no Metal."""
 
 
 async def measure(
@@ -105,6 +104,7 @@ def from_document(value: Mapping[str, Any]) -> Measured | None:
                 exact=True,
             ),
             version=version if isinstance(version, str) else "",
+            working_set=_size(value["working_set"]) if value.get("working_set") is not None else None,
         )
     except (KeyError, TypeError, ValueError):
         return None
@@ -118,22 +118,8 @@ def as_document(measured: Measured) -> dict[str, Any]:
         "windows": [{"per_token": w.per_token, "tokens": w.tokens} for w in measured.cache.windows],
         "fixed": measured.cache.fixed,
         "mlx_lm": measured.version,
+        "working_set": measured.working_set,
     }
-
-
-def config_digest(config: bytes, runtime: Sequence[str]) -> str:
-    """Under what a measurement is remembered: it changes with the configuration, the environment and the program.
-
-    Of the environment count the interpreter's folder and the versions of mlx and mlx-lm beside it, where they are
-    installed in the usual place.
-    """
-    python = interpreter(runtime) or ""
-    environment = [os.path.dirname(python), *_installed(python)]
-    parts = [(PROGRAMS / PROGRAM).read_bytes(), *map(os.fsencode, environment), config]
-    whole = hashlib.sha256()
-    for part in parts:
-        whole.update(len(part).to_bytes(8, "big") + part)
-    return whole.hexdigest()
 
 
 def interpreter(runtime: Sequence[str]) -> str | None:
@@ -158,17 +144,6 @@ def interpreter(runtime: Sequence[str]) -> str | None:
         if os.path.isabs(place) and _PYTHON.fullmatch(os.path.basename(place)) and os.access(place, os.X_OK):
             return place
     return None
-
-
-def _installed(python: str) -> list[str]:
-    """Names and versions of what the measurement depends on."""
-    libraries = Path(python).parent.parent / "lib"
-    try:
-        places = [name for name in os.listdir(libraries) if _PYTHON.fullmatch(name)]
-        names = [name for place in places for name in os.listdir(libraries / place / "site-packages")]
-    except OSError:
-        return []
-    return sorted(name for name in names if _PACKAGES.fullmatch(name))
 
 
 def _size(value: object) -> int:

@@ -203,6 +203,11 @@ def volume_at(volume: ColdVolume, home: str) -> Observation[Volume]:
     return Present(value=Volume(path=volume.path, free=room.f_bavail * room.f_frsize))
 
 
+def same_disk(path: str, home: str) -> bool:
+    """Whether a folder is on the file system where the model cache is or will be. Raises OSError."""
+    return os.stat(path).st_dev == _existing(home)[1].st_dev
+
+
 def free_bytes(home: str) -> Observation[int]:
     """Bytes free where the model cache is or will be."""
     gone = unmounted(home)

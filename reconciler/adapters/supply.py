@@ -19,6 +19,7 @@ from reconciler.ports.host import Clock
 
 from .digests import Digests
 from .hf_cache import LocalArtifacts
+from .machine import WORKING_SET
 
 if TYPE_CHECKING:
     from .copying import Watch
@@ -160,6 +161,8 @@ class LocalSupply:
         reasons: list[str] = []
         measured = await measure(config, runtime, tell=reasons.append)
         value = {"error": "; ".join(reasons)} if measured is None else as_document(measured)
+        if measured is not None and measured.working_set is not None:
+            self._digests.remember_measure(WORKING_SET, {"bytes": measured.working_set})
         self._digests.remember_measure(memory_key(text), value)
 
     # ----------------------------------------------------------------------------------------------------- conversion

@@ -59,7 +59,13 @@ class Request:
                 return replace(ledger, suspensions=still)
             case Asked.RETRY:
                 subjects = {server_subject(label) for label in self.labels}
-                kept = {k: a for k, a in ledger.attempts.items() if k.partition(":")[2] not in subjects}
+                # Weights are not a label's own: whoever says retry wants everything tried that stood in the way.
+                kept = {
+                    k: a
+                    for k, a in ledger.attempts.items()
+                    if (subject := k.partition(":")[2]) not in subjects and not subject.startswith("artifact/")
+                }
+                asked = {reference: check for reference, check in ledger.sources.items() if not check.problem}
                 # The deaths that were counted stay known, or the same ones would be counted again.
                 clean = {k: forgiven(a) if k in self.labels else a for k, a in kept.items()}
-                return replace(ledger, attempts=clean)
+                return replace(ledger, attempts=clean, sources=asked)

@@ -165,6 +165,11 @@ class Artifact:
         return not self.missing and not self.corrupt
 
     @property
+    def shaped(self) -> bool:
+        """Whether it looks like a model at all: a configuration, and weights or at least their names."""
+        return "config.json" not in self.missing and "model*.safetensors" not in self.missing
+
+    @property
     def sound(self) -> bool:
         """Whether it may be launched: complete, and every promised digest compared."""
         return self.complete and not self.unverified

@@ -6,7 +6,7 @@ from typing import Final
 from reconciler.model.base import noun
 from reconciler.model.change import Change
 from reconciler.model.ledger import Attempt, ServiceProof, Suspension
-from reconciler.model.names import Subject, gateway_subject
+from reconciler.model.names import Subject, artifact_subject, gateway_subject
 from reconciler.model.observed import Absent, Present, ServerProcess, Unknown
 from reconciler.model.plan import Blocked, Waiting
 from reconciler.model.routes import Route
@@ -17,6 +17,7 @@ from .plan import Decision
 from .status import ServerStatus, status
 
 _SHORT: Final = 12
+_ARTIFACT: Final = "artifact/"
 
 
 @noun
@@ -56,7 +57,12 @@ def subjects(decision: Decision) -> tuple[Subject, ...]:
     """Everything that can be explained."""
     servers = [change.subject for change in decision.view.changes]
     gateways = [gateway_subject(kind) for kind in decision.view.wanted]
-    others = [b.subject for b in decision.plan.blocked] + [w.subject for w in decision.plan.waiting]
+    weights = [artifact_subject(target.reference) for target in decision.view.targets.values()]
+    others = (
+        [*weights, *decision.view.supplies]
+        + [b.subject for b in decision.plan.blocked]
+        + [w.subject for w in decision.plan.waiting]
+    )
     return tuple(dict.fromkeys([*servers, *gateways, *others]))
 
 
@@ -73,8 +79,8 @@ def explain(decision: Decision, subject: Subject) -> Explanation:
     return Explanation(
         subject=subject,
         status=next((s for s in status(view, plan) if change is not None and s.label == label), None),
-        sides=tuple(_server(decision, change) if change is not None else _gateway(decision, subject)),
-        next=tuple(f"{action.kind}: {action.reason}" for action in plan.actions if action.subject == subject),
+        sides=tuple(_sides(decision, change, subject)),
+        next=tuple(_next(decision, change, subject)),
         waiting=tuple(w for w in plan.waiting if w.subject == subject),
         blocked=tuple(b for b in plan.blocked if b.subject == subject),
         attempt=attempt,
@@ -85,6 +91,43 @@ def explain(decision: Decision, subject: Subject) -> Explanation:
         log=words.log if words is not None else "",
         log_start=words.log_start if words is not None else 0,
     )
+
+
+def _sides(decision: Decision, change: Change | None, subject: Subject) -> Iterator[Side]:
+    if change is not None:
+        yield from _server(decision, change)
+    elif subject.startswith(_ARTIFACT):
+        yield from _weights(decision, subject.removeprefix(_ARTIFACT))
+    else:
+        yield from _gateway(decision, subject)
+
+
+def _next(decision: Decision, change: Change | None, subject: Subject) -> Iterator[str]:
+    """What would be done now for a subject, and for the weights that it waits for."""
+    awaits = change.target.awaits if change is not None and change.target is not None else None
+    for action in decision.plan.actions:
+        if action.subject == subject:
+            yield f"{action.kind}: {action.reason}"
+        elif awaits is not None and action.subject == awaits.on:
+            yield f"{action.kind} {action.subject}: {action.reason}"
+
+
+def _weights(decision: Decision, reference: str) -> Iterator[Side]:
+    """Where the weights of a launch reference are, and what is known of them elsewhere."""
+    facts = decision.view.facts
+    found, storage = facts.observed.artifact(reference), facts.observed.storage
+    yield Side(name="weights", desired=reference, observed=_artifact(found))
+    if isinstance(found, Present):
+        yield Side(name="path", desired="", observed=found.value.path)
+        yield Side(name="on disk", desired="", observed=human(found.value.disk_bytes))
+    for made in storage.conversions.get(reference, ()):
+        settings = ", ".join(made.recipe.arguments) or "no quantisation"
+        yield Side(name="converted", desired="", observed=f"{settings}: {made.artifact.verdict}, {made.artifact.path}")
+    if (copy := storage.cold.get(reference)) is not None:
+        yield Side(name="moved to", desired="", observed=f"{copy.volume} ({copy.path}), {human(copy.bytes)}")
+    if (check := facts.ledger.sources.get(reference)) is not None:
+        said = check.reason if check.problem else f"commit {check.commit[:_SHORT]}, {human(check.bytes)} to download"
+        yield Side(name="hub", desired="", observed=said)
 
 
 def _server(decision: Decision, change: Change) -> Iterator[Side]:
@@ -109,10 +152,10 @@ def _server(decision: Decision, change: Change) -> Iterator[Side]:
 
 def _artifact(found: object) -> str:
     match found:
-        case Present(value=artifact) if artifact.complete:
-            return f"{artifact.identity[:_SHORT]}, complete"
-        case Present(value=artifact):
+        case Present(value=artifact) if artifact.missing:
             return f"{artifact.identity[:_SHORT]}, incomplete: {', '.join(artifact.missing[:3])}"
+        case Present(value=artifact):
+            return f"{artifact.identity[:_SHORT]}, {artifact.verdict}"
         case Unknown(reason=reason):
             return f"unknown: {reason}"
         case _:

@@ -53,8 +53,11 @@ def _preference(order: SupplyOrder, subject: Subject, facts: Facts) -> tuple[boo
     return isinstance(order, ConvertOrder), held, order.memory if isinstance(order, ConvertOrder) else 0
 
 
-def admit(facts: Facts, orders: Mapping[Subject, SupplyOrder]) -> Orders:
-    """Those that are not backing off, as far as the disk reaches for all that begin together."""
+def admit(facts: Facts, orders: Mapping[Subject, SupplyOrder], headroom: int) -> Orders:
+    """Those that are not backing off, as far as the disk reaches for all that begin together.
+
+    `headroom` is memory in bytes: a conversion that cannot begin for want of it takes no disk from others.
+    """
     busy = {job.subject for job in facts.in_flight}
     begin: dict[Subject, SupplyOrder] = {}
     waiting: list[Waiting] = []
@@ -64,7 +67,7 @@ def admit(facts: Facts, orders: Mapping[Subject, SupplyOrder]) -> Orders:
         if subject in busy:
             continue
         hold = _hold(order, subject, facts.ledger, facts.now)
-        takes = _disk(order)
+        takes = 0 if isinstance(order, ConvertOrder) and order.memory > headroom else _disk(order)
         if isinstance(hold, Waiting):
             waiting.append(hold)
         elif isinstance(hold, Blocked):
@@ -96,5 +99,6 @@ def conversion_first(facts: Facts, orders: Mapping[Subject, SupplyOrder], headro
     """Bytes that launches leave to a conversion which fits now and would not fit beside what they start."""
     if any(job.kind == "convert" for job in facts.in_flight):
         return 0  # it has its memory
-    memory = next((order.memory for order in orders.values() if isinstance(order, ConvertOrder)), 0)
-    return memory if headroom - launches < memory <= headroom else 0
+    fitting = (o.memory for o in orders.values() if isinstance(o, ConvertOrder) and o.memory <= headroom)
+    memory = next(fitting, 0)
+    return memory if headroom - launches < memory else 0

@@ -92,7 +92,7 @@ def look(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, Chan
     measuring = {server_subject(label): _measured(label, o) for label, o in measured.items()}
     needed = orders.needed(facts, targets, measured.values())
     moves = retention.moves(facts, targets, needed)
-    due = orders.admit(facts, {**needed, **moves.orders})
+    due = orders.admit(facts, {**needed, **moves.orders}, limit - used)
     starting_up = sum(order.memory for label in arrangement.launchable if (order := targets[label].order) is not None)
     starting = {c.subject for c in changes.values() if c.live is not None and _on_its_way(facts, c.live)}
     return View(
@@ -129,8 +129,8 @@ def _waiting(facts: Facts, changes: Mapping[str, Change], arrangement: Arrangeme
     yield from arrangement.waiting
     for change in changes.values():
         target = change.target
-        served = change.verdict in (Verdict.SUSPENDED, Verdict.ASLEEP)
-        if target is not None and target.awaits is not None and not target.problems and not served:
+        said_stop = change.verdict is Verdict.SUSPENDED
+        if target is not None and target.awaits is not None and not target.problems and not said_stop:
             yield target.awaits
         live = change.live
         # Whatever of ours stays gets its route once it is proved, so it is waited for also where it is outdated.

@@ -120,7 +120,7 @@ def _converted(wanted: Wanted, made: Conversion, text: str) -> Supply:
     if made.artifact.sound:
         return Supply(artifact=artifact)
     order = VerifyOrder(reference=text, path=made.artifact.path, bytes=made.artifact.unverified, runtime=wanted.runtime)
-    return Supply(artifact=artifact, order=order, awaits=f"what was converted from {text} is being verified")
+    return Supply(artifact=artifact, order=order, awaits=f"what was converted from {text} has to be verified first")
 
 
 def _base(wanted: Wanted, found: Observation[Artifact], facts: Facts) -> Supply:
@@ -135,7 +135,7 @@ def _base(wanted: Wanted, found: Observation[Artifact], facts: Facts) -> Supply:
             return Supply(artifact=found)
         case Present(value=here) if here.complete:
             order = VerifyOrder(reference=text, path=here.path, bytes=here.unverified, runtime=wanted.runtime)
-            return Supply(artifact=found, order=order, awaits=f"{text} is being verified")
+            return Supply(artifact=found, order=order, awaits=f"{text} has to be verified first")
         case Present(value=here):
             return _brought(wanted, found, here, facts)
         case _:
@@ -158,7 +158,7 @@ def _brought(wanted: Wanted, found: Observation[Artifact], here: Artifact | None
         # Of what is here in part the rest is wanted, not what the branch has become since.
         partly = here.identity if here is not None and not here.read_only else reference.revision
         order = CheckOrder(reference=text, repo=reference.repo, revision=partly, otherwise=reference.revision)
-        return Supply(artifact=found, order=order, awaits=f"the hub is asked about {text}")
+        return Supply(artifact=found, order=order, awaits=f"the hub has to be asked about {text} first")
     if check.pending:
         return Supply(artifact=found, awaits=f"what follows is known once the hub has been asked about {text}")
     if check.problem and check.retry_at is not None:
@@ -200,7 +200,7 @@ def _fetched(
         bytes=bytes_,
         runtime=wanted.runtime,
     )
-    return Supply(artifact=found, order=order, awaits=f"{reference} is being {_ING[order.why]}")
+    return Supply(artifact=found, order=order, awaits=f"{reference} has to be {_DONE[order.why]} first")
 
 
 def _expected(reference: RepoRef, check: SourceCheck, home: str) -> Artifact:
@@ -218,7 +218,7 @@ def _expected(reference: RepoRef, check: SourceCheck, home: str) -> Artifact:
     )
 
 
-_ING: Final[Mapping[str, str]] = {"download": "downloaded", "repair": "repaired"}
+_DONE: Final[Mapping[str, str]] = {"download": "downloaded", "repair": "repaired"}
 
 
 def _damaged(here: Artifact) -> dict[str, bool]:
@@ -256,7 +256,7 @@ def _restored(wanted: Wanted, found: Observation[Artifact], reference: RepoRef, 
         revision=reference.revision,
         back=True,
     )
-    return Supply(artifact=found, order=order, awaits=f"{text} is being brought back from {copy.volume}")
+    return Supply(artifact=found, order=order, awaits=f"{text} has to come back from {copy.volume} first")
 
 
 def _remote(volume: str, facts: Facts) -> bool:
@@ -290,7 +290,7 @@ def _conversion(wanted: Wanted, base: Supply, settings: tuple[str, ...], facts: 
         disk=disk,
         runtime=wanted.runtime,
     )
-    return Supply(artifact=Absent(), order=order, awaits=f"{wanted.reference} is being converted")
+    return Supply(artifact=Absent(), order=order, awaits=f"{wanted.reference} has to be converted first")
 
 
 def measuring(target: Target) -> VerifyOrder | None:

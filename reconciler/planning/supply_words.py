@@ -48,6 +48,13 @@ def lacking(what: str, reference: LaunchRef, here: Artifact | None) -> Finding:
         if isinstance(reference, RepoRef)
         else "put it there, or mend the source"
     )
+    if not repo and (here is None or not here.shaped):
+        said = "there is no such folder" if here is None else "it holds no config.json with weights beside it"
+        return Finding(
+            reference="path-missing" if here is None else "path-not-model",
+            reason=f"{what} {reference} cannot be served: {said}; nothing that runs was stopped for it",
+            hint=fetch,
+        )
     if here is None:
         return Finding(
             reference="artifact-missing",

@@ -11,7 +11,7 @@ No weight is read, no code of the model's author is run, nothing is asked of a n
 of stdin; end of file there ends the program at once. One JSON object is printed:
 
     {"weight_bytes": 1, "per_token": 1, "windows": [{"per_token": 1, "tokens": 1}], "fixed": 1, "kinds": {"KVCache": 1},
-     "mlx_lm": "0.32.2"}
+     "mlx_lm": "0.32.2", "working_set": null}
 
 in bytes, `weight_bytes` null where only the weights could tell, or `{"error": "...", "kind": "..."}` with one of the
 kinds `bad-request`, `custom-code`, `no-runtime`, `unsupported-model`, `bad-config`, `not-lazy`, `failed`.
@@ -58,7 +58,8 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
     # Before the passes: some models keep an array of theirs where parameters are.
     weight_bytes = sum(array.nbytes for _, array in runtime.flatten(model.parameters())) if known else None
     caches = [runtime.caches_after(model, tokens) for tokens in (SHORT, LONG)]
-    return {"weight_bytes": weight_bytes, **_cost(*caches), "mlx_lm": runtime.version}
+    cost = _cost(*caches)
+    return {"weight_bytes": weight_bytes, **cost, "mlx_lm": runtime.version, "working_set": runtime.working_set()}
 
 
 class Runtime:
@@ -77,6 +78,14 @@ class Runtime:
             raise Refused("no-runtime", f"mlx_lm cannot be used here: {error}") from error
         self.flatten: Callable[[Any], list[tuple[str, Any]]] = trees.tree_flatten
         self._map_with_path: Callable[..., Any] = trees.tree_map_with_path
+
+    def working_set(self) -> int | None:
+        """Bytes that Metal recommends to keep resident at most; None where there is no Metal (mlx 0.32, CPU build)."""
+        try:
+            value = self.mx.device_info().get("max_recommended_working_set_size")
+        except (AttributeError, RuntimeError):
+            return None
+        return value if isinstance(value, int) and value > 0 else None
 
     def build(self, config: dict[str, Any]) -> Any:
         """The model in the type that its configuration declares, bfloat16 where it declares none."""

@@ -81,8 +81,11 @@ class Composition(Protocol):
         """The last lines of the log of a launch, without secrets, fit for a terminal."""
         ...
 
-    def mark_volume(self, path: str) -> tuple[str, str]:
-        """Give the folder at `path` the identity of a volume; the identity and the absolute path. ReconcilerError."""
+    def mark_volume(self, path: str) -> tuple[str, str, bool]:
+        """Give the folder at `path` the identity of a volume. Raises ReconcilerError.
+
+        The identity, the absolute path, and whether it is another disk than that of the model cache.
+        """
         ...
 
     def ask(self) -> None:

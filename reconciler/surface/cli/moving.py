@@ -7,6 +7,7 @@ import click
 from reconciler.engine.requests import Asked, Request
 from reconciler.model.desired import Desired, launch_reference
 from reconciler.model.names import REPO, REVISION, artifact_subject
+from reconciler.model.observed import Present
 from reconciler.model.problem import ExitCode, ReconcilerError
 from reconciler.model.supply import MoveOrder
 from reconciler.model.units import human, seconds
@@ -64,23 +65,34 @@ def _shown(composition: Composition, desired: Desired, request: Request) -> bool
         for order in decision.view.supplies.values()
         if isinstance(order, MoveOrder) and order.reference in request.labels
     }
-    _refuse(decision, request)
     for reference in request.labels:
         order = wanted.get(reference)
         if order is None:
-            where = "in cold storage" if request.do is Asked.OFFLOAD else "in the model cache"
-            click.echo(printable(f"{reference}: it is {where} already, or on its way there"))
+            click.echo(printable(_there(decision, request, reference)))
         else:
             way = "back from" if order.back else "to"
             click.echo(printable(f"{reference}: {human(order.bytes)} {way} {order.volume} ({order.path})"))
     return bool(wanted)
 
 
-def _refuse(decision: Decision, request: Request) -> None:
-    """What may not move is not even remembered."""
-    subjects = {artifact_subject(reference) for reference in request.labels}
-    blocked = next((entry for entry in decision.plan.blocked if entry.subject in subjects), None)
+def _there(decision: Decision, request: Request, reference: str) -> str:
+    """That it is where it should be; what may not move is not even remembered. Raises ReconcilerError."""
+    facts, subject = decision.view.facts, artifact_subject(reference)
+    blocked = next((entry for entry in decision.plan.blocked if entry.subject == subject), None)
     if blocked is not None:
-        raise ReconcilerError(
-            blocked.reference, f"{blocked.reason}; nothing was moved", hint=blocked.hint, code=ExitCode.BLOCKED
-        )
+        raise _refused(blocked.reference, blocked.reason, blocked.hint)
+    here = isinstance(facts.observed.artifact(reference), Present)
+    away = reference in facts.observed.storage.cold
+    if request.do is Asked.OFFLOAD and away:
+        return f"{reference} is in cold storage already"
+    if request.do is Asked.RESTORE and here:
+        return f"{reference} is in the model cache, and stays there"
+    if subject in decision.view.supplies:
+        raise _refused("not-yet", f"{reference} has to be brought or verified first", "reconciler apply")
+    raise _refused(
+        "unknown-weights", f"there is no copy of {reference}, here or in cold storage", "reconciler artifacts"
+    )
+
+
+def _refused(reference: str, reason: str, hint: str) -> ReconcilerError:
+    return ReconcilerError(reference, f"{reason}; nothing was moved", hint=hint, code=ExitCode.BLOCKED)

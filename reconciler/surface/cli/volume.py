@@ -19,11 +19,13 @@ def init(compose: Compose, path: str) -> int:
 
     One that has an identity keeps it. Nothing else on it is touched.
     """
-    identity, place = compose(settings(None, None, ())).mark_volume(path)
+    identity, place, separate = compose(settings(None, None, ())).mark_volume(path)
     click.echo("In the host file:\n")
     click.echo("volumes:")
     click.echo("  cold:")
     click.echo(f"    path: {place}")
     click.echo(f"    id: {identity!r}")
+    if not separate:
+        click.echo("    separate: false  # it is on the disk of the model cache, so it frees no space there")
     click.echo("offload_to: cold")
     return 0

@@ -44,8 +44,9 @@ def document(forecast: Forecast, file: str, *, facts: bool = False) -> PlanDocum
     blocked = tuple(_reason(b.subject, b.reference, b.reason, b.hint) for b in forecast.end.blocked)
     acted = {action.subject for action in actions}
     still = [w for w in forecast.steps[0].plan.waiting if w.subject not in acted]
-    last = {(w.subject, w.reference): w for w in (*still, *forecast.end.waiting)}
-    waiting = tuple(_reason(w.subject, w.reference, w.reason) for w in last.values())
+    said = {w.subject for w in still}
+    later = [w for w in dict.fromkeys(forecast.end.waiting) if w.subject not in said]
+    waiting = tuple(_reason(w.subject, w.reference, w.reason) for w in (*dict.fromkeys(still), *later))
     subjects = tuple(
         SubjectEntry(
             subject=change.subject,
@@ -309,6 +310,9 @@ def _memory_lines(models: tuple[ModelMemoryEntry, ...]) -> Iterator[str]:
 def _next(plan: PlanDocument) -> str:
     if plan.blocked:
         return "do what the hints say, then plan again."
+    if any(action.reference == "hub-not-asked" for action in plan.actions):
+        file = _quoted(plan.file)
+        return f"reconciler plan --check-sources -c {file}, to see all of it; or: reconciler apply -c {file}"
     if plan.actions:
         return f"reconciler apply -c {_quoted(plan.file)}"
     if plan.waiting:
