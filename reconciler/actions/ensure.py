@@ -115,16 +115,16 @@ def _verified(order: VerifyOrder, observed: ObservedState) -> Effect:
     """Whatever has the folder is sound and measured afterwards."""
     found = observed.artifact(order.reference)
     if isinstance(found, Present) and found.value.path == order.path:
-        return Effect(artifacts={order.reference: Present(value=_sound(found.value))})
+        return Effect(artifacts={order.reference: Present(value=_sound(found.value, order))})
     made = observed.storage.conversions.get(order.reference, ())
     here = next((c for c in made if c.artifact.path == order.path), None)
     if here is None:
         return Effect()
-    return Effect(conversions={order.reference: replace(here, artifact=_sound(here.artifact))})
+    return Effect(conversions={order.reference: replace(here, artifact=_sound(here.artifact, order))})
 
 
-def _sound(artifact: Artifact) -> Artifact:
-    return replace(artifact, unverified=0, measurable=False)
+def _sound(artifact: Artifact, order: VerifyOrder) -> Artifact:
+    return replace(artifact, unverified=0, measurable=artifact.measurable and not order.runtime)
 
 
 def _reference(order: Order) -> str:

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from .hub import HubClient
     from .moving import Places
 
-_MEASURED_BESIDE: Final = 256 * 2**20
-"""Bytes of reading beside which building a model in another process costs no time."""
 _WINDOW: Final = 10.0
 """Seconds over which a rate is measured."""
 _CONFIG_LIMIT: Final = 64 * 2**20
@@ -112,14 +110,14 @@ class LocalSupply:
             await self._hub().fetch(order, meter)
             meter.stage("verifying", 0)
             await self._compared(order.result.path, order.reference, meter)
-        await self._measured(order.result.path, order.runtime, order.bytes)
+        await self._measured(order.result.path, order.runtime)
 
     async def verify(self, order: VerifyOrder) -> None:
-        """Compare, and measure where that costs no time or is what was asked for. Raises ActionError."""
+        """Compare, and measure where the order names an environment for it. Raises ActionError."""
         with self._metered(order.reference, order.bytes, "verifying") as meter:
             if order.bytes:
                 await self._compared(order.path, order.reference, meter)
-        await self._measured(order.path, order.runtime, order.bytes)
+        await self._measured(order.path, order.runtime)
 
     async def _compared(self, path: str, reference: str, meter: Meter) -> None:
         import asyncio
@@ -143,9 +141,9 @@ class LocalSupply:
                 "artifact-corrupt", f"the content of {names} in {reference} is not what its name promises; it was kept"
             )
 
-    async def _measured(self, path: str, runtime: tuple[str, ...], read: int) -> None:
+    async def _measured(self, path: str, runtime: tuple[str, ...]) -> None:
         """Remember what the model takes in memory by its own code, or that this cannot be known."""
-        if not runtime or (read and read < _MEASURED_BESIDE):
+        if not runtime:
             return
         import asyncio
         import json

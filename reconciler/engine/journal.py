@@ -20,6 +20,8 @@ _Reason = tuple[Subject, str]
 
 _New = tuple[EventKind, Subject, str, str, str]
 """Kind, subject, sentence, kind of the action, reference."""
+_WHOLE: Final = 10
+_MOMENT: Final = 2.0
 _Tenth = tuple[str, int]
 """What was being done, and how many tenths of it were."""
 
@@ -70,10 +72,11 @@ def _tenth(job: InFlight) -> _Tenth | None:
 
 
 def _progressed(before: Told, decision: Decision) -> Iterator[_New]:
-    """Jobs that are a tenth further than they were."""
+    """Jobs that are a tenth further than they were; what ends within a moment says nothing."""
+    now = decision.view.facts.now
     for job in decision.view.facts.in_flight:
-        tenth = _tenth(job)
-        if tenth is not None and tenth[1] > 0 and tenth != before.tenths.get(job.subject):
+        tenth = _tenth(job) if now - job.since >= _MOMENT else None
+        if tenth is not None and 0 < tenth[1] < _WHOLE and tenth != before.tenths.get(job.subject):
             yield EventKind.PROGRESS, job.subject, str(job.progress), job.kind, "progress"
 
 

@@ -107,7 +107,7 @@ class FetchOrder:
     bytes: int = 0
     """What has to be brought."""
     runtime: tuple[str, ...] = ()
-    """Command of a server that will load it: memory is measured in its environment."""
+    """Command of a server in whose environment memory is measured; empty: it is not measured."""
 
     @property
     def why(self) -> str:
@@ -125,6 +125,7 @@ class VerifyOrder:
     bytes: int
     """0: it was compared before, and is only measured."""
     runtime: tuple[str, ...] = ()
+    """Command of a server in whose environment memory is measured; empty: it is not measured."""
 
 
 @noun

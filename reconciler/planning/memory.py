@@ -70,7 +70,10 @@ def what_fits(need: MemoryNeed, limit: int) -> str:
         return f"context_length: {longest} would fit"
     if need.sequences > 1 and (longest := replace(need, sequences=1).longest(limit)):
         return f"context_length: {longest} with decode_concurrency: 1 would fit"
-    return "its weights alone do not fit: declare a smaller model, or fewer bits per weight"
+    least = human(need.weights + need.overhead)
+    return (
+        f"even without context it takes {least}: declare a smaller model, fewer bits per weight, or less prompt cache"
+    )
 
 
 def budget(host: HostFile, facts: HostFacts) -> Observation[int]:
@@ -159,10 +162,11 @@ def _refusal(change: Change, wanted: int, limit: int, others: Mapping[str, int])
     """Why it gets no memory, and what would fit: a shorter context, or fewer models beside it."""
     stays = "; the running server stays" if change.verdict is Verdict.OUTDATED else ""
     taken = sum(others.values())
-    said = f"needs {human(wanted)}, and {human(taken)} of the budget of {human(limit)} are spoken for{stays}"
-    if wanted > limit:
-        said = f"needs {human(wanted)} and the budget of this machine is {human(limit)}{stays}"
     need = change.target.need if change.target is not None else None
+    amount = figures(need) if need is not None else human(wanted)
+    said = f"needs {amount}, and {human(taken)} of the budget of {human(limit)} are spoken for{stays}"
+    if wanted > limit:
+        said = f"needs {amount} and the budget of this machine is {human(limit)}{stays}"
     fits = [what_fits(need, limit - taken)] if need is not None and taken < limit else []
     room = wanted + taken - limit
     # The smallest one that makes enough room.

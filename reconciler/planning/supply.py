@@ -27,6 +27,8 @@ from . import memory, recipes, supply_words
 
 _ROOM: Final = 20
 """A twentieth of what is brought has to be free on top of it (faults H08)."""
+_MEASURED_BESIDE: Final = 256 * 2**20
+"""Bytes of reading beside which building a model in another process costs no time."""
 _CONVERTER_BASE: Final = 512 * 2**20
 """Bytes that a converter takes beside the weights."""
 
@@ -119,7 +121,7 @@ def _converted(wanted: Wanted, made: Conversion, text: str) -> Supply:
     artifact = Present(value=made.artifact)
     if made.artifact.sound:
         return Supply(artifact=artifact)
-    order = VerifyOrder(reference=text, path=made.artifact.path, bytes=made.artifact.unverified, runtime=wanted.runtime)
+    order = _verification(text, made.artifact, wanted)
     return Supply(artifact=artifact, order=order, awaits=f"what was converted from {text} has to be verified first")
 
 
@@ -134,12 +136,22 @@ def _base(wanted: Wanted, found: Observation[Artifact], facts: Facts) -> Supply:
         case Present(value=here) if here.sound:
             return Supply(artifact=found)
         case Present(value=here) if here.complete:
-            order = VerifyOrder(reference=text, path=here.path, bytes=here.unverified, runtime=wanted.runtime)
+            order = _verification(text, here, wanted)
             return Supply(artifact=found, order=order, awaits=f"{text} has to be verified first")
         case Present(value=here):
             return _brought(wanted, found, here, facts)
         case _:
             return _brought(wanted, found, None, facts)
+
+
+def _verification(text: str, here: Artifact, wanted: Wanted) -> VerifyOrder:
+    runtime = _beside(here.unverified, wanted)
+    return VerifyOrder(reference=text, path=here.path, bytes=here.unverified, runtime=runtime)
+
+
+def _beside(bytes_: int, wanted: Wanted) -> tuple[str, ...]:
+    """The environment in which memory is measured meanwhile: only where so much is read that it costs no time."""
+    return wanted.runtime if bytes_ >= _MEASURED_BESIDE else ()
 
 
 def _brought(wanted: Wanted, found: Observation[Artifact], here: Artifact | None, facts: Facts) -> Supply:
@@ -198,7 +210,7 @@ def _fetched(
         afresh=tuple(sorted(name for name, afresh in bad.items() if afresh and name in files)),
         result=_expected(reference, check, facts.observed.storage.home),
         bytes=bytes_,
-        runtime=wanted.runtime,
+        runtime=_beside(bytes_, wanted),
     )
     return Supply(artifact=found, order=order, awaits=f"{reference} has to be {_DONE[order.why]} first")
 

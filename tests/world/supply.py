@@ -161,11 +161,10 @@ class Supply:
             await work.start()
             found = world.truth.artifacts.get(order.reference)
             if isinstance(found, Present) and found.value.path == order.path:
-                bad = ("model.safetensors",) if order.reference in store.rotten else ()
-                read = replace(found.value, unverified=0, measurable=False, corrupt=bad)
+                read = _read(found.value, order, order.reference in store.rotten)
                 world.truth.artifacts[order.reference] = Present(value=read)
             store.conversions[order.reference] = tuple(
-                replace(c, artifact=_read(c.artifact, f"{order.reference} {c.recipe.key}" in store.rotten))
+                replace(c, artifact=_read(c.artifact, order, f"{order.reference} {c.recipe.key}" in store.rotten))
                 if c.artifact.path == order.path
                 else c
                 for c in store.conversions.get(order.reference, ())
@@ -228,7 +227,7 @@ class Supply:
                 rules.copies_are_kept(world)
 
 
-def _read(artifact: Artifact, rotten: bool) -> Artifact:
-    """What is known of a conversion once all of it was read."""
+def _read(artifact: Artifact, order: VerifyOrder, rotten: bool) -> Artifact:
+    """What is known once all of it was read, and it was measured where the order says so."""
     bad = ("model.safetensors",) if rotten else ()
-    return replace(artifact, unverified=0, measurable=False, corrupt=bad)
+    return replace(artifact, unverified=0, corrupt=bad, measurable=artifact.measurable and not order.runtime)

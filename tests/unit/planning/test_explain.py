@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.ledger import ServiceProof
-from reconciler.model.names import Subject, gateway_subject, server_subject, source_subject
+from reconciler.model.names import Subject, artifact_subject, gateway_subject, server_subject, source_subject
 from reconciler.model.observed import Present, Unknown
 from reconciler.model.plan import Blocked
 from reconciler.planning.explain import Explanation, Side, explain, subjects
@@ -198,7 +198,9 @@ def test_everything_of_which_something_is_known_can_be_explained(tmp_path: Path)
     facts = replace(decision.view.facts, source=paused)
     decision = planner().decide(facts)
     known = subjects(decision)
-    assert set(known) == {"server/fast", "server/deep", "gateway/litellm", "source/worktree"}
+    weights = {subject for subject in known if subject.startswith("artifact/")}
+    assert set(known) - weights == {"server/fast", "server/deep", "gateway/litellm", "source/worktree"}
+    assert weights == {artifact_subject(target.reference) for target in decision.view.targets.values()}
     assert len(known) == len(set(known))
     assert known.index(Subject("server/fast")) < known.index(GATEWAY) < known.index(source_subject("worktree"))
     for subject in known:
