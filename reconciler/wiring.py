@@ -14,6 +14,7 @@ from reconciler.adapters.host_file import find_host_file
 from reconciler.adapters.worktree import WorktreeSource
 from reconciler.backends.base import Backend
 from reconciler.desired.host import parse_host
+from reconciler.desired.host_environment import VARIABLES, with_environment
 from reconciler.desired.parse import parse
 from reconciler.desired.slice import select
 from reconciler.model.bundle import Bundle
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from reconciler.adapters.prober import CompletionProber
     from reconciler.adapters.watching import EditWatch
 
-_READ_FROM_ENVIRONMENT: Final = ("MODEL__", "HF_HOME", "HF_HUB_CACHE")
+_READ_FROM_ENVIRONMENT: Final = ("MODEL__", "HF_HOME", "HF_HUB_CACHE", *VARIABLES)
 _NAMES: Final = ("desired-state/ensemble.yaml", "ensemble.yaml")
 
 
@@ -54,7 +55,7 @@ class Wired:
     @cached_property
     def host_file(self) -> HostFile:
         found = find_host_file(self._settings.host_file)
-        return HostFile() if found is None else parse_host(found[1], found[0])
+        return with_environment(HostFile() if found is None else parse_host(found[1], found[0]), os.environ)
 
     @cached_property
     def planner(self) -> Planner:

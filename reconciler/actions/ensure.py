@@ -70,7 +70,7 @@ class Ensure:
                 downloads -= 1
             elif isinstance(order, VerifyOrder) and order.bytes:
                 readers -= 1
-            if downloads < 0 or readers < 0:
+            if (downloads < 0 or readers < 0) and not view.facts.foreseen:
                 downloads, readers = max(downloads, 0), max(readers, 0)
                 yield Waiting(
                     subject=subject,

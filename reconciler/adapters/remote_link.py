@@ -38,8 +38,6 @@ SILENCE: Final = 120.0
 """Seconds without a byte after which a connection on which something is expected counts as lost."""
 STANDSTILL: Final = 1800.0
 """Seconds for which the other host may say that it works on a request, and nothing comes of it."""
-_BEATS: Final = 24
-"""How many times in SILENCE the other host says that it is working."""
 _GRACE: Final = 5.0
 """Seconds that ssh has to end by itself."""
 _LINE: Final = 16 * 2**20
@@ -77,9 +75,7 @@ class Link:
         self, host: str, environ: Mapping[str, str], *, silence: float = SILENCE, standstill: float = STANDSTILL
     ) -> None:
         self.host = host
-        self.beat = silence / _BEATS
-        """Seconds after which the program should say that it is still there."""
-        self._silence, self._standstill = silence, standstill
+        self.silence, self._standstill = silence, standstill
         command = arguments(host, environ)
         try:
             # A session of its own: a Ctrl-C is for us, and what is under way is ended in its order.
@@ -113,7 +109,7 @@ class Link:
         """Send the program, and wait for its greeting; what a login script prints before it is skipped."""
         text = program.read_bytes()
         self.send(b"%d\n" % len(text), text)
-        until = time.monotonic() + self._silence
+        until = time.monotonic() + 2 * self.silence
         while self._line(until) != greeting.encode():
             continue
         self._greeted = True
@@ -198,9 +194,9 @@ class Link:
             raise self.nonsense()
         if self._out_of not in self._reading:
             raise self._failed("ended the connection")
-        left = heard + self._silence - time.monotonic()
+        left = heard + self.silence - time.monotonic()
         if left <= 0:
-            raise self._failed(f"said nothing for {self._silence:.0f} s", silent=True)
+            raise self._failed(f"said nothing for {self.silence:.0f} s")
         return self._take(left, writing=writing)
 
     def _take(self, seconds: float, *, writing: bool = False) -> bool:
@@ -234,6 +230,7 @@ class Link:
         try:
             return os.write(self._into, data)
         except BrokenPipeError:
+            self._reading.discard(self._out_of)
             raise self._failed("ended the connection") from None
 
     # ----------------------------------------------------------------------------------------------------------- end
@@ -268,11 +265,12 @@ class Link:
             self._ssh.kill()
             return self._ssh.wait()
 
-    def _failed(self, what: str, *, silent: bool = False) -> ActionError:
-        """Why it is over; ssh has ended when this returns."""
+    def _failed(self, what: str) -> ActionError:
+        """Why it is over; ssh has ended when this returns, and where it has not done so by itself it was killed."""
         if self._failure is None:
-            status = self._end(0.0 if silent else _GRACE)
-            self._failure = failure(self.host, what, self._last_words(), None if silent else status, self._greeted)
+            by_itself = self._out_of not in self._reading
+            status = self._end(_GRACE if by_itself else 0.0)
+            self._failure = failure(self.host, what, self._last_words(), status if by_itself else None, self._greeted)
         return self._failure
 
     def _last_words(self) -> str:

@@ -22,6 +22,10 @@ PROGRAM: Final = Path(__file__).resolve().parents[1] / "programs" / "volume_agen
 GREETING: Final = "reconciler-volume-agent 1"
 _STOP: Final = b'{"stop": true}\n'
 _MORE: Final = b'{"data": 0}\n'
+_BEATS: Final = 24
+"""How many times while it may be silent the other host says that it is working."""
+_WAITS: Final = 12
+"""The part of that time for which it waits for an earlier connection to let a repository go."""
 _AHEAD: Final = 4
 """How many pieces are asked for before the first has come: the way there and back is not waited for each time."""
 
@@ -81,9 +85,8 @@ class RemoteFiles:
         self._link, self._place = link, place
         self._open, self._writing = True, False
         self._stream: _Stream | None = None
-        link.send(
-            _line({"op": "open", "path": place.path, "id": place.id, "separate": place.separate, "beat": link.beat})
-        )
+        told = {"op": "open", "path": place.path, "id": place.id, "separate": place.separate}
+        link.send(_line({**told, "beat": link.silence / _BEATS, "wait": link.silence / _WAITS}))
         answer = link.frame()
         if "refused" in answer:
             raise refusal(place, str(answer["refused"]), str(answer.get("why")))

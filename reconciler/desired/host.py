@@ -3,10 +3,11 @@
 from typing import Final
 
 from reconciler.model.host import HostFile
+from reconciler.model.placeholders import check_command
 from reconciler.model.problem import ExitCode, InvalidDocument
 from reconciler.model.units import seconds, size
 
-from .findings import Findings, Steps, route, shown
+from .findings import Findings, Steps, route, shown, similar
 from .mismatch import EXPLAIN
 from .parse import collected, fitting_version
 from .reader import Node, read
@@ -30,7 +31,7 @@ def _host(text: bytes, findings: Findings) -> HostFile | None:
     if tree is None or not fitting_version(tree, VERSION, findings):
         return None
     host = HostFile(**salvage(HostFile, tree, Context(findings, EXPLAIN)))
-    for rule in (_paths, _address, _commands, _amounts):
+    for rule in (_paths, _address, _commands, _conversion, _offload, _amounts):
         rule(host, tree, findings)
     return host
 
@@ -40,6 +41,8 @@ def _paths(host: HostFile, tree: Node, findings: Findings) -> None:
     paths: dict[Steps, str] = {("roots", name): path for name, path in host.roots.items()}
     if host.gateways.litellm is not None:
         paths["gateways", "litellm", "include"] = host.gateways.litellm.include
+    paths |= {("volumes", name, "path"): volume.path for name, volume in host.volumes.items()}
+    paths |= {("model_folders", number): path for number, path in enumerate(host.model_folders)}
     for steps, path in paths.items():
         if ".." in path.split("/") or path.startswith("//"):
             said = f"{route(steps)} must not contain '..' or begin with '//': write the plain path"
@@ -65,6 +68,28 @@ def _commands(host: HostFile, tree: Node, findings: Findings) -> None:
         if not program or program.startswith(("-", "~")) or ("/" in program and not program.startswith("/")):
             said = f"{route(steps)} must be a program's name or its absolute path; it is {shown(program)}"
             findings.error("bad-command", said, steps, tree.find(steps))
+
+
+def _conversion(host: HostFile, tree: Node, findings: Findings) -> None:
+    steps: Steps = ("converter", "command")
+    if host.converter.command is not None and (wrong := check_command(host.converter.command)):
+        findings.error(
+            "bad-command", f"{route(steps)} is no command for a conversion: {wrong}", steps, tree.find(steps)
+        )
+
+
+def _offload(host: HostFile, tree: Node, findings: Findings) -> None:
+    steps: Steps = ("offload_to",)
+    if host.offload_to is None:
+        return
+    written = tree.value.get("volumes")
+    known = tuple(written.value) if written is not None and type(written.value) is dict else ()
+    if host.offload_to in known:  # also one that is wrong in itself, which has been said
+        return
+    meant = similar(host.offload_to, known)
+    rest = f"; did you mean {meant!r}?" if meant else f": it has {', '.join(known)}" if known else ": it has none"
+    said = f"offload_to is {shown(host.offload_to)}, which is no volume of this file{rest}"
+    findings.error("unknown-volume", said, steps, tree.find(steps))
 
 
 def _amounts(host: HostFile, tree: Node, findings: Findings) -> None:

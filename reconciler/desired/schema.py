@@ -3,11 +3,14 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
+from functools import partial
 from typing import Any, Final
 
 from reconciler.model.desired import DesiredState, Source
 from reconciler.model.document import PlanDocument
 from reconciler.model.host import HostFile
+
+from .importing_registry import NEWEST, registry_schema
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -94,12 +97,13 @@ def _made(noun: type[Any], schema_id: str, title: str) -> Callable[[], dict[str,
     return lambda: json_schema(noun, schema_id, title)
 
 
+_NOUNS: Final = (
+    (DesiredState, "desired-state.v1.json", "reconciler desired state, version 1"),
+    (HostFile, "host.v1.json", "reconciler host file, version 1"),
+    (PlanDocument, "plan.v1.json", "reconciler plan, version 1"),
+)
 SCHEMAS: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
-    schema_id: _made(noun, schema_id, title)
-    for noun, schema_id, title in (
-        (DesiredState, "desired-state.v1.json", "reconciler desired state, version 1"),
-        (HostFile, "host.v1.json", "reconciler host file, version 1"),
-        (PlanDocument, "plan.v1.json", "reconciler plan, version 1"),
-    )
+    **{schema_id: _made(noun, schema_id, title) for noun, schema_id, title in _NOUNS},
+    **{f"registry.v{version}.json": partial(registry_schema, version) for version in range(1, NEWEST + 1)},
 }
-"""File name -> how its schema is made."""
+"""File name -> how its schema is made: of our own documents, and of the foreign ones that are checked by theirs."""

@@ -76,7 +76,8 @@ def _progressed(before: Told, decision: Decision) -> Iterator[_New]:
     now = decision.view.facts.now
     for job in decision.view.facts.in_flight:
         tenth = _tenth(job) if now - job.since >= _MOMENT else None
-        if tenth is not None and 0 < tenth[1] < _WHOLE and tenth != before.tenths.get(job.subject):
+        moves = tenth is not None and job.progress is not None and job.progress.done > 0
+        if moves and tenth is not None and tenth[1] < _WHOLE and tenth != before.tenths.get(job.subject):
             yield EventKind.PROGRESS, job.subject, str(job.progress), job.kind, "progress"
 
 

@@ -29,6 +29,8 @@ _AGAIN: Final = 5.0
 """Seconds after a look that failed."""
 _GLANCE: Final = 1.0
 """Seconds between looks while something says how far it is."""
+_LONG: Final = frozenset({"ensure", "convert", "offload", "restore"})
+"""Kinds of action that say how far they are."""
 _STEADY: Final = 2
 """How many ticks in a row must find nothing to do: the first may have seen a world still moving."""
 
@@ -152,7 +154,7 @@ class Engine:
             return
         now = self._host.clock.now()
         ends = [suspension.until for suspension in self._ledger.suspensions.values()]
-        moving = any(job.progress is not None for job in self._jobs.in_flight)
+        moving = any(job.kind in _LONG for job in self._jobs.in_flight)
         due = (
             now + (_GLANCE if moving else RESYNC),
             decision.plan.look_again,

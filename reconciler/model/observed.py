@@ -181,8 +181,9 @@ class Artifact:
             return f"corrupt ({', '.join(self.corrupt[:_NAMED])}{', ...' if len(self.corrupt) > _NAMED else ''})"
         if self.missing:
             weights = [name for name in self.missing if ".safetensors" in name and ".json" not in name]
-            here = self.shards - len(weights)
-            return f"partial ({here} of {self.shards} shards)" if weights else f"partial ({len(self.missing)} files)"
+            if weights and self.shards > 1:
+                return f"partial ({self.shards - len(weights)} of {self.shards} shards)"
+            return f"partial ({', '.join(self.missing[:_NAMED])}{', ...' if len(self.missing) > _NAMED else ''})"
         return "not verified" if self.unverified else "complete"
 
 

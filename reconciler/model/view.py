@@ -26,6 +26,8 @@ class Facts:
     now: float
     """Seconds since the epoch; the only clock that a decision knows."""
     in_flight: tuple[InFlight, ...] = ()
+    foreseen: bool = False
+    """Whether this is a forecast, in which what only waits for its turn to be brought or verified has it at once."""
     source: Blocked | None = None
     """Why the newest revision of the desired state is not the one in force; None: it is."""
 

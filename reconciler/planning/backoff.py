@@ -18,6 +18,8 @@ WINDOW: Final = 600.0
 """Seconds without a failure after which earlier ones are forgotten, if the server serves."""
 PERSON: Final = 15.0
 """Seconds after which an action is tried again that failed for something a person has to mend."""
+_OF_VOLUMES: Final = ("offload", "restore")
+"""What fails for a disk or a host that a person has to see to; it is tried again all the same."""
 BASE: Final = 1.0
 CAP: Final = 300.0
 """Seconds: the second restart waits up to BASE, each further one up to twice as long, CAP at most."""
@@ -73,7 +75,7 @@ def held(kind: str, subject: Subject, ledger: Ledger, now: float) -> Waiting | B
     attempt = ledger.attempts.get(f"{kind}:{subject}")
     if attempt is None or attempt.retry_at <= now:
         return None
-    if attempt.permanent:
+    if attempt.permanent or kind in _OF_VOLUMES:
         return Blocked(
             subject=subject, reference=attempt.cause, reason=attempt.error, hint="mend that; it is tried again"
         )

@@ -60,6 +60,7 @@ def forecast(planner: Planner, facts: Facts) -> Forecast:
     """Run the planner on its own predictions. Raises NotConvergent."""
     steps: list[Step] = []
     views: list[View] = []
+    facts = replace(facts, foreseen=True)
     limit = SLACK + 12 * (len(facts.desired.state.models) + len(facts.observed.servers))
     for _ in range(limit):
         decision = planner.decide(facts)

@@ -195,7 +195,7 @@ def _target(parts: _Parts, facts: Facts, backends: Backends) -> Target:
 def _awaited(label: str, supply: Supply) -> Waiting:
     return Waiting(
         subject=server_subject(label),
-        reference="waiting-for-artifact" if supply.order is not None or supply.until is None else "source-unavailable",
+        reference=supply.code,
         reason=supply.awaits,
         until=supply.until,
         on=artifact_subject(supply.order.reference) if supply.order is not None else None,

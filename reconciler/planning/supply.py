@@ -46,6 +46,8 @@ class Supply:
     """Why it is a matter of time; empty where it is not."""
     until: float | None = None
     """When to look again, where nothing that is under way says it."""
+    code: str = "waiting-for-artifact"
+    """Stable reference of why it is a matter of time."""
 
 
 @noun
@@ -114,7 +116,7 @@ def _leaving(repo: str, facts: Facts) -> bool:
 
 def _not_yet(base: Supply) -> Supply:
     """The base is on its way; what is served is not there."""
-    return Supply(artifact=Absent(), order=base.order, problem=base.problem, awaits=base.awaits, until=base.until)
+    return replace(base, artifact=Absent())
 
 
 def _converted(wanted: Wanted, made: Conversion, text: str) -> Supply:
@@ -163,8 +165,8 @@ def _brought(wanted: Wanted, found: Observation[Artifact], here: Artifact | None
     copy = facts.observed.storage.cold.get(text)
     if copy is not None:
         return _restored(wanted, found, reference, facts)
-    if facts.observed.host.offline or facts.desired.state.policy.offline == "always":
-        return Supply(artifact=found, problem=supply_words.lacking(wanted.what, wanted.reference, here))
+    if why := _offline(facts):
+        return Supply(artifact=found, problem=supply_words.lacking(wanted.what, wanted.reference, here, why))
     check = facts.ledger.sources.get(text)
     if check is None or (outlived(check, facts.now) and not check.pending):
         # Of what is here in part the rest is wanted, not what the branch has become since.
@@ -174,10 +176,17 @@ def _brought(wanted: Wanted, found: Observation[Artifact], here: Artifact | None
     if check.pending:
         return Supply(artifact=found, awaits=f"what follows is known once the hub has been asked about {text}")
     if check.problem and check.retry_at is not None:
-        return Supply(artifact=found, awaits=check.reason, until=check.retry_at)
+        return Supply(artifact=found, awaits=check.reason, until=check.retry_at, code=check.problem)
     if check.problem:
         return Supply(artifact=found, problem=supply_words.refused(wanted.what, wanted.reference, check))
     return _fetched(wanted, found, here, check, facts)
+
+
+def _offline(facts: Facts) -> str:
+    """What forbids asking the hub; empty where nothing does."""
+    if facts.desired.state.policy.offline == "always":
+        return "policy.offline is always"
+    return "HF_HUB_OFFLINE is set" if facts.observed.host.offline else ""
 
 
 def outlived(check: SourceCheck, now: float) -> bool:

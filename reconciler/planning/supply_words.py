@@ -40,8 +40,9 @@ def own_code(what: str, reference: LaunchRef, here: Artifact) -> Finding:
     )
 
 
-def lacking(what: str, reference: LaunchRef, here: Artifact | None) -> Finding:
-    """It is not whole, and nothing here may complete it."""
+def lacking(what: str, reference: LaunchRef, here: Artifact | None, offline: str = "") -> Finding:
+    """It is not whole, and nothing here may complete it; `offline` says what forbids asking the hub."""
+    unasked = f", and the hub is not asked because {offline}" if offline else ""
     repo = isinstance(reference, RepoRef)
     fetch = (
         f"hf download {reference.repo} --revision {reference.revision}"
@@ -58,20 +59,20 @@ def lacking(what: str, reference: LaunchRef, here: Artifact | None) -> Finding:
     if here is None:
         return Finding(
             reference="artifact-missing",
-            reason=f"{what} {reference} is not on this machine; nothing that runs was stopped for it",
+            reason=f"{what} {reference} is not on this machine{unasked}; nothing that runs was stopped for it",
             hint=fetch,
         )
     if here.corrupt:
         return Finding(
             reference="artifact-corrupt",
-            reason=f"{what} {reference} is {here.verdict}: the content is not what was downloaded",
+            reason=f"{what} {reference} is {here.verdict}: the content is not what was downloaded{unasked}",
             hint=f"{fetch} --force-download" if repo else fetch,
         )
     names = ", ".join(here.missing[:_NAMED]) + (", ..." if len(here.missing) > _NAMED else "")
     count = f"{len(here.missing)} {'file is' if len(here.missing) == 1 else 'files are'}"
     return Finding(
         reference="artifact-partial",
-        reason=f"{what} {reference} is incomplete: {count} missing, short or contradictory ({names})",
+        reason=f"{what} {reference} is incomplete: {count} missing, short or contradictory ({names}){unasked}",
         # A file that is there and wrong is taken for good by the library, and so has to be forced.
         hint=f"{fetch} --force-download" if repo and " (" in names else fetch,
     )

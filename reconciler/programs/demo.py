@@ -77,7 +77,8 @@ class Demo:
         self.repo = root / "repo"
         self.published = root / "litellm" / "models.yaml"
         self.ports = free_ports(len(self.models))
-        keep = {name: os.environ[name] for name in ("PATH", "LANG", "TERM", "NO_COLOR") if name in os.environ}
+        kept = ("PATH", "LANG", "TERM", "NO_COLOR", "HF_HUB_OFFLINE")
+        keep = {name: os.environ[name] for name in kept if name in os.environ}
         self.env = keep | {
             "HOME": str(root),
             "HF_HOME": str(root / "hf"),

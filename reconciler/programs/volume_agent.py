@@ -1,11 +1,13 @@
 """Serves one folder of a volume to another host: requests on stdin, answers on stdout, and nothing outside is reached.
 
-It is sent over ssh and executed there; it needs Python 3.8 and nothing else. A request is one JSON line:
+It is sent over ssh and executed there; it needs Python 3.8 and nothing else. A request is one JSON line, the first of
+them `open` (every `beat` seconds it is said that the program works; for `wait` seconds another connection is waited for
+that changes the same repository):
 
-    {"op": "open", "path": "/Volumes/shelf", "id": "<32 hex digits>", "separate": true, "beat": 5}   the first one
+    {"op": "open", "path": "/Volumes/shelf", "id": "<32 hex digits>", "separate": true, "beat": 5, "wait": 10}
     {"op": "look", "path": "a/b"}      names, target, make_folder, link, sync, rename, remove, remove_folder
     {"op": "read", "path": "a/b"}      digest, write: lines follow that belong to it, the last one {"stop": true}
-    {"data": 3}\nabc                   a piece to write; `{"data": 0}`: send one more piece (`read`, `digest`)
+    {"data": 3}                        3 bytes follow, to be written; 0: send one more piece (`read`, `digest`)
 
 An answer is one JSON line: `{"ok": ...}`, `{"error": "ENOSPC", "text": ...}`, `{"refused": cause, "why": ...}` or
 `{"busy": true}`. Before that of `read` and `digest` come `{"piece": length}`, after which `read` sends the bytes. While
@@ -41,8 +43,6 @@ SMALL = 64 * 2**20
 LINE = 2**20
 """Bytes of the longest request."""
 IDENTITY = b".reconciler-volume"
-CLAIM = 10.0
-"""Seconds to wait for another connection that changes the same repository: one that was cut off ends soon."""
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -136,7 +136,7 @@ class Channel:
 class Volume:
     """A folder that is held. Raises Refused where it is not the volume, and OSError."""
 
-    def __init__(self, path: str, identity: str, separate: bool) -> None:
+    def __init__(self, path: str, identity: str, separate: bool, wait: float) -> None:
         try:
             self._handle = os.open(encoded(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
@@ -158,6 +158,7 @@ class Volume:
         if found != identity:
             raise Refused("volume-wrong", found)
         self._claimed: set[bytes] = set()
+        self._wait = wait
 
     def _open_identity(self) -> int:
         flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -265,7 +266,7 @@ class Volume:
         """
         if repository in self._claimed:
             return
-        until = time.monotonic() + CLAIM
+        until = time.monotonic() + self._wait
         while True:
             try:
                 fcntl.lockf(self._identity, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 2**32 + zlib.crc32(repository))
@@ -380,7 +381,7 @@ def main() -> None:
     first = channel.request()
     channel.beat(float(first["beat"]))
     try:
-        volume = Volume(first["path"], first["id"], first["separate"])
+        volume = Volume(first["path"], first["id"], first["separate"], float(first["wait"]))
     except Refused as refused:
         channel.answer({"refused": refused.args[0], "why": refused.args[1]})
         end(0)

@@ -58,7 +58,7 @@ def command(
     shown = _show(composition, _foresee(composition, desired, sources), plan, acting=not dry_run)
     if dry_run:
         return ExitCode.OK if shown.code is ExitCode.CHANGES else shown.code
-    if shown.settled:
+    if shown.settled and not sources:
         return shown.code  # nothing was written, not even a lock
     from reconciler.engine.requests import Asked, Request
     from reconciler.surface.cli.acting import hand_over, is_watched, settle

@@ -30,14 +30,17 @@ COMMANDS: Final = {
     "restore": "Bring base weights back from cold storage.",
     "volume": "Mark a disk as cold storage.",
     "demo": "Serve two tiny models for real, in a temporary folder.",
+    "import": "Make a desired state from an mlxctl registry.",
     "schema": "Print or write the JSON Schemas of the documents.",
     "completion": "Print the completion script of a shell.",
 }
 """name -> one line. A command's module is imported when it is run, so that --help imports none of them."""
+_MODULES: Final = {"import": "importing"}
+"""Commands whose name Python keeps for itself, and the modules that they are in."""
 
 
 class _Lazy(click.Group):
-    """Commands by name; each one is the function of the same name in the module of the same name."""
+    """Commands by name; each one is the function `command` of the module of the same name."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -45,7 +48,8 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"reconciler.surface.cli.{cmd_name}").command
+        module = _MODULES.get(cmd_name, cmd_name)
+        command: click.Command = importlib.import_module(f"reconciler.surface.cli.{module}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -11,6 +11,7 @@ from reconciler.model.event import Event, EventKind
 from reconciler.model.names import Subject
 from reconciler.model.plan import Blocked
 from reconciler.model.problem import ExitCode, ReconcilerError
+from reconciler.model.units import spoken
 from reconciler.planning.plan import Decision
 from reconciler.planning.status import ServerStatus, status
 from reconciler.surface.cli.looking import look
@@ -83,7 +84,8 @@ def _print(composition: Composition, decision: Decision, output: str) -> None:
         return
     _table(entries)
     for told in under_way(composition):
-        click.echo(printable(f"{told.subject}: {told.text}"))
+        ago = spoken(max(0.0, composition.host.clock.now() - told.at))
+        click.echo(printable(f"{told.subject}: {told.text} (as of {ago} ago)"))
     for other in _others(decision):
         click.echo(printable(f"{other.subject}: {other.reason}. {other.hint} [{other.reference}]"))
 
