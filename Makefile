@@ -12,7 +12,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 # `make demo MODEL=smollm2` asks for the other one; a variable of that name in the environment means something else.
 MODEL := tiny
 
-.PHONY: help demo test test-heavy lint bench schemas golden fuzz
+.PHONY: help demo test test-heavy lint bench schemas golden fuzz crash
 
 help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.* ## ' $(MAKEFILE_LIST) | awk -F ':.* ## ' '{ printf "make %-11s %s\n", $$1, $$2 }'
@@ -57,3 +57,6 @@ golden: $(INSTALLED) ## rewrite the expected output of the golden stories; read 
 
 fuzz: $(INSTALLED) ## read 100,000 mutated documents and look for a traceback
 	@$(BIN)/python -m tests.fuzz.run 100000
+
+crash: $(INSTALLED) ## a million crash schedules of the file protocols
+	@$(BIN)/python -m tests.crash.run 1000000

@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.launching import pairs
 from benchmarks.ratios import timed
 from benchmarks.servers import child, end, free_ports, spawn, until_all_answer
-from benchmarks.worlds import write_cache
+from benchmarks.worlds import remember, write_cache
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.diagnosis import LogDiagnosis
 from reconciler.adapters.gateway_files import LocalGateways
@@ -47,6 +47,7 @@ def looking(root: Path, rounds: int, env: Mapping[str, str]) -> None:
 
 def _cache(root: Path, rounds: int, env: Mapping[str, str]) -> None:
     write_cache(root / "small" / "hub", MANY)
+    remember(root / "small" / "hub", MANY, root / "state")
     plan = [sys.executable, "-m", "reconciler", "plan", "-c", str(root / "state40.yaml")]
     commands = {
         "plan, cache of 40": ["/usr/bin/env", f"HF_HOME={root / 'small'}", *plan],

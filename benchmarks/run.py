@@ -10,7 +10,7 @@ from benchmarks.artifacts import artifacts
 from benchmarks.launching import launching
 from benchmarks.looking import looking
 from benchmarks.ratios import timed
-from benchmarks.worlds import write_cache, write_host, write_state
+from benchmarks.worlds import remember, write_cache, write_host, write_state
 
 PYTHON = sys.executable
 ROUNDS = int(os.environ.get("ROUNDS", "15"))
@@ -24,6 +24,7 @@ def main() -> None:
         root = Path(folder)
         env = _environment(root)
         write_cache(root / "hf" / "hub", 10_000)
+        remember(root / "hf" / "hub", 10_000, root / "state")
         write_host(root / "host.yaml")
         for models in (0, 40, 1_000, 10_000):
             write_state(root / f"state{models}.yaml", models)
@@ -40,6 +41,7 @@ def _environment(root: Path) -> dict[str, str]:
     return keep | {
         "HOME": str(root),
         "HF_HOME": str(root / "hf"),
+        "HF_HUB_OFFLINE": "1",
         "RECONCILER_STATE": str(root / "state"),
         "RECONCILER_HOST_FILE": str(root / "host.yaml"),
     }

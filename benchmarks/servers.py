@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from benchmarks.worlds import write_cache
+from benchmarks.worlds import remember, write_cache
 
 HERE: Final = Path(__file__).parent
 _QUESTION: Final = json.dumps(
@@ -31,6 +31,7 @@ class Machine:
         self.command = tuple(command)
         root.mkdir(parents=True)
         write_cache(root / "hf" / "hub", models)
+        remember(root / "hf" / "hub", models, self.state)
         self.published = root / "litellm.yaml"
         host = root / "host.yaml"
         host.write_text(
@@ -52,6 +53,7 @@ class Machine:
         return keep | {
             "HOME": str(self.root),
             "HF_HOME": str(self.root / "hf"),
+            "HF_HUB_OFFLINE": "1",
             "RECONCILER_STATE": str(self.state),
             "RECONCILER_HOST_FILE": str(self.root / "host.yaml"),
         }

@@ -5,6 +5,10 @@ import json
 import struct
 from pathlib import Path
 
+from reconciler.adapters.digests import Digests
+from reconciler.adapters.hf_cache import LocalArtifacts
+from reconciler.adapters.model_memory_key import memory_key
+
 FIRST_PORT = 20_000
 
 
@@ -39,6 +43,16 @@ def write_cache(hub: Path, models: int) -> None:
         _write_repo(hub / f"models--bench--synth-{number:05d}", f"{number}")
 
 
+def remember(hub: Path, models: int, state: Path) -> None:
+    """What verifying and measuring the first `models` of a cache leaves in a state directory: plans launch at once."""
+    local, digests = LocalArtifacts(str(hub)), Digests(state)
+    promises = [p for number in range(models) for p in local.promises(f"bench/synth-{number:05d}@main")]
+    digests.remember_all({promise.path: (promise.stamp, promise.digest) for promise in promises})
+    config = next(hub.glob("models--bench--synth-00000/snapshots/*/config.json")) if models else None
+    if config is not None:
+        digests.remember_measure(memory_key(config.read_bytes()), {"error": "not measured"})
+
+
 def _write_repo(repo: Path, name: str) -> None:
     commit = hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest()
     snapshot = repo / "snapshots" / commit
@@ -47,7 +61,8 @@ def _write_repo(repo: Path, name: str) -> None:
     (repo / "blobs").mkdir()
     (repo / "refs" / "main").write_text(commit)
     config = {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-    header = json.dumps({"w": {"dtype": "BF16", "shape": [512], "data_offsets": [0, 1024]}}).encode()
+    tensor = {"dtype": "BF16", "shape": [512], "data_offsets": [0, 1024]}
+    header = json.dumps({"__metadata__": {"format": "mlx"}, "w": tensor}).encode()
     weights = struct.pack("<Q", len(header)) + header + bytes(1024)
     files = {
         "config.json": json.dumps(config).encode(),

@@ -59,7 +59,7 @@ class Convert:
                     reason=f"how much memory is free for converting it is not known: {blind}",
                     hint="mend what stands against reading the run records",
                 )
-            elif under_way and order.memory <= view.headroom:
+            elif (under_way or view.converts_first not in (None, subject)) and order.memory <= view.headroom:
                 yield _waiting(subject, "waiting-for-conversion", "one conversion is made at a time")
             elif order.memory > view.headroom and (view.leaving or view.launchable or view.facts.in_flight):
                 yield _waiting(subject, "waiting-for-memory", f"converting it needs {human(order.memory)} of memory")
@@ -72,7 +72,7 @@ class Convert:
                     hint="stop a server for the time of the conversion (reconciler stop LABEL), raise the budget in "
                     "the host file, or declare a repository that is converted already",
                 )
-            elif order.memory > view.headroom - launches and not view.converts_first:
+            elif order.memory > view.headroom - launches and view.converts_first is None:
                 yield _waiting(subject, "waiting-for-memory", "servers that start first need the memory")
             else:
                 under_way = True

@@ -7,6 +7,7 @@ from reconciler.model.base import noun
 from reconciler.model.names import Subject, server_subject
 from reconciler.model.observed import Health, ObservedState, ServerProcess, Standing
 from reconciler.model.plan import Blocked, Claim, Effect, ServerSide, Waiting
+from reconciler.model.supply import ConvertOrder
 from reconciler.model.target import LaunchOrder
 from reconciler.model.units import human
 from reconciler.model.view import View
@@ -45,7 +46,8 @@ class Launch:
 
     @classmethod
     def propose(cls, view: View) -> Iterator[Self | Waiting | Blocked]:
-        headroom, slots = view.headroom - view.converts_first, view.launch_slots
+        first = view.supplies.get(view.converts_first) if view.converts_first is not None else None
+        headroom, slots = view.headroom - (first.memory if isinstance(first, ConvertOrder) else 0), view.launch_slots
         changes = {change.label: change for change in view.changes}
         for label in view.launchable:
             order = view.targets[label].order

@@ -48,8 +48,8 @@ class View:
     """gateway -> the routes it should have now."""
     headroom: int
     """Bytes that may still be claimed this instant; negative where more is in use than the budget."""
-    converts_first: int
-    """Bytes of it that a conversion needs which would not fit beside the servers that may be launched; 0: none."""
+    converts_first: Subject | None
+    """What is converted before anything is launched, because it would not fit beside that; None: nothing."""
     launch_slots: int
     """How many more servers may start now."""
     supplies: Mapping[Subject, SupplyOrder]

@@ -18,6 +18,8 @@ WINDOW: Final = 600.0
 """Seconds without a failure after which earlier ones are forgotten, if the server serves."""
 PERSON: Final = 15.0
 """Seconds after which an action is tried again that failed for something a person has to mend."""
+_DOUBLINGS: Final = 16
+"""After so many the interval is longer than CAP; a number without end would be too large one day."""
 _OF_VOLUMES: Final = ("offload", "restore")
 """What fails for a disk or a host that a person has to see to; it is tried again all the same."""
 BASE: Final = 1.0
@@ -126,7 +128,7 @@ def failed(ledger: Ledger, label: str, spec_hash: str, failure: Failure, now: fl
         before = None
     count = 1 if before is None else before.count + 1
     first = now if before is None else before.first
-    delay = 0.0 if count == 1 else jitter * min(CAP, BASE * 2 ** (count - 2))
+    delay = 0.0 if count == 1 else jitter * min(CAP, BASE * 2 ** min(count - 2, _DOUBLINGS))
     if is_of_action(label) and failure.permanent:
         delay = max(delay, PERSON)
     attempt = Attempt(

@@ -95,10 +95,15 @@ def _disk(order: SupplyOrder) -> int:
             return 0
 
 
-def conversion_first(facts: Facts, orders: Mapping[Subject, SupplyOrder], headroom: int, launches: int) -> int:
-    """Bytes that launches leave to a conversion which fits now and would not fit beside what they start."""
+def conversion_first(
+    facts: Facts, orders: Mapping[Subject, SupplyOrder], headroom: int, launches: int
+) -> Subject | None:
+    """The conversion that fits now and would not fit beside what the launches start; of several the largest."""
     if any(job.kind == "convert" for job in facts.in_flight):
-        return 0  # it has its memory
-    fitting = (o.memory for o in orders.values() if isinstance(o, ConvertOrder) and o.memory <= headroom)
-    memory = next(fitting, 0)
-    return memory if headroom - launches < memory else 0
+        return None  # it has its memory
+    fitting = {
+        subject: order.memory
+        for subject, order in orders.items()
+        if isinstance(order, ConvertOrder) and headroom - launches < order.memory <= headroom
+    }
+    return max(fitting, key=lambda subject: fitting[subject], default=None)

@@ -129,8 +129,8 @@ def _waiting(facts: Facts, changes: Mapping[str, Change], arrangement: Arrangeme
     yield from arrangement.waiting
     for change in changes.values():
         target = change.target
-        said_stop = change.verdict is Verdict.SUSPENDED
-        if target is not None and target.awaits is not None and not target.problems and not said_stop:
+        content = change.verdict in (Verdict.SUSPENDED, Verdict.MATCHES)
+        if target is not None and target.awaits is not None and not target.problems and not content:
             yield target.awaits
         live = change.live
         # Whatever of ours stays gets its route once it is proved, so it is waited for also where it is outdated.
@@ -254,7 +254,11 @@ def propose(view: View, verbs: Sequence[type[Verb]]) -> Plan:
                     pass
     moving = {action.subject for action in actions} | {job.subject for job in view.facts.in_flight}
     waiting, stuck = _on_a_person(waiting, {e.subject: e for e in reversed(blocked) if e.subject not in moving})
-    return Plan(actions=tuple(actions), waiting=tuple(waiting), blocked=tuple(dict.fromkeys([*blocked, *stuck])))
+    # What stands against weights is said of who waits for them; nobody needs to read it twice.
+    causes = {(entry.reference, entry.hint) for entry in stuck}
+    weights = [e for e in blocked if e.subject.startswith("artifact/") and (e.reference, e.hint) in causes]
+    said = [*(entry for entry in blocked if entry not in weights), *stuck]
+    return Plan(actions=tuple(actions), waiting=tuple(waiting), blocked=tuple(dict.fromkeys(said)))
 
 
 def _on_a_person(waiting: list[Waiting], blocked: Mapping[Subject, Blocked]) -> tuple[list[Waiting], list[Blocked]]:

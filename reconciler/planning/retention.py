@@ -239,9 +239,16 @@ def proved_set(facts: Facts, targets: Mapping[str, Target], serving: frozenset[s
     if not always or not always <= serving:
         return None
     servers = [server for label in always if (server := facts.observed.servers.get(label)) is not None]
+    if not all(_is_declared(targets[server.label], server) for server in servers):
+        return None
     loaded = [f"{server.fields.get('source', '')} {server.artifact}" for server in servers]
     drafts = [draft for server in servers if (draft := server.fields.get("draft", ""))]
     return ProvedSet(at=facts.now, revision=facts.desired.revision, artifacts=frozenset((*loaded, *drafts)))
+
+
+def _is_declared(target: Target, server: ServerProcess) -> bool:
+    """Whether it runs from what is declared, and not from what was declared before."""
+    return isinstance(target.artifact, Present) and target.artifact.value.identity == server.artifact
 
 
 def remembered(ledger: Ledger, proved: ProvedSet | None) -> tuple[ProvedSet, ...]:

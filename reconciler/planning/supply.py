@@ -204,7 +204,8 @@ def _fetched(
         raise AssertionError("only repositories are downloaded")
     if problem := _too_big(wanted, check, facts):
         return Supply(artifact=found, problem=problem)
-    bad = _damaged(here) if here is not None and not here.read_only else {}
+    same = here is not None and not here.read_only and here.identity == check.commit
+    bad = _damaged(here) if here is not None and same else {}
     files = {file.name: file for file in check.files}
     known = bool(bad) and bad.keys() <= files.keys()
     bytes_ = sum(file.size for file in check.files if not known or file.name in bad)
@@ -262,7 +263,7 @@ def _restored(wanted: Wanted, found: Observation[Artifact], reference: RepoRef, 
                 reference="volume-unmounted",
                 reason=f"{wanted.what} {text} is on the volume {copy.volume} ({copy.path}), and {why}; "
                 "nothing was downloaded in its place",
-                hint=f"connect {copy.volume}, or delete its receipt in the model cache to download it again",
+                hint=f"connect {copy.volume}, or delete {_receipt(reference.repo, facts)} to download it again",
             ),
         )
     if problem := no_room(text, "bringing it back", copy.bytes, facts):
@@ -278,6 +279,10 @@ def _restored(wanted: Wanted, found: Observation[Artifact], reference: RepoRef, 
         back=True,
     )
     return Supply(artifact=found, order=order, awaits=f"{text} has to come back from {copy.volume} first")
+
+
+def _receipt(repo: str, facts: Facts) -> str:
+    return f"{facts.observed.storage.home}/offloaded--{repo.replace('/', '--')}.json"
 
 
 def _remote(volume: str, facts: Facts) -> bool:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from reconciler.adapters.hf_cache import LocalArtifacts, cache_root
 from reconciler.model.observed import Absent, Artifact, Present
 from tests.adapters.looking import REFERENCE, REPO, artifact, observed, reason
+from tests.cli.home import HOST, Home, state
 from tests.programs.tiny_cache import CONFIG, KV_BYTES, TinyCache, model_files, safetensors, write_folder
 
 NO_COMMIT = "f" * 40
@@ -291,3 +293,21 @@ def test_the_library_reads_the_cache_that_these_tests_write(cache: TinyCache, mo
     (revision,) = repo.revisions
     assert (repo.repo_id, revision.commit_hash, set(revision.refs)) == (REPO, commit, {"main"})
     assert {file.file_name for file in revision.files} == set(model_files(shards=3))
+
+
+@pytest.mark.req("S1-09")
+def test_a_plan_launches_the_snapshot_that_the_ref_names_and_not_the_newest(tmp_path: Path) -> None:
+    (tmp_path / "host.yaml").write_text(HOST)
+    (tmp_path / "host.yaml").chmod(0o600)
+    home = Home(tmp_path)
+    cache = TinyCache(home.hub)
+    older = cache.add("acme/fast", model_files(length=32), ref="main")
+    newer = cache.add("acme/fast", model_files(length=64), ref=None)
+    os.utime(cache.snapshot("acme/fast", older), (1, 1))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        home.write(state(probe.getsockname()[1]))
+    planned = home.run("plan", "-o", "json")
+    (argv,) = (action["argv"] for action in json.loads(planned.out)["actions"] if action["kind"] == "launch")
+    assert f"--model={cache.snapshot('acme/fast', older)}" in argv
+    assert newer not in planned.out

@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 
 from reconciler.adapters.clock import SystemClock
+from reconciler.adapters.digests import Digests
 from reconciler.adapters.machine import (
+    WORKING_SET,
     LocalMachine,
     container_limits,
     memory_total,
     metal_limit,
     package_is_here,
+    working_set,
 )
 from reconciler.model.host import HostFile, Runtime
 from reconciler.model.observed import Absent, HostFacts, Observation, Present, Unknown
@@ -106,6 +109,19 @@ def test_a_container_has_the_memory_that_it_was_given(tmp_path: Path) -> None:
 )
 def test_what_metal_keeps_resident(total: int, wired_mb: int, limit: int) -> None:
     assert metal_limit(total, wired_mb) == limit
+
+
+def test_what_metal_itself_recommends_goes_before_the_usual_share_and_not_before_the_wired_limit() -> None:
+    assert metal_limit(64 * GIB, 0, 51 * GIB) == 51 * GIB
+    assert metal_limit(64 * GIB, 57_344, 51 * GIB) == 56 * GIB
+    assert metal_limit(32 * GIB, 0, 51 * GIB) == 32 * GIB
+
+
+def test_what_metal_recommends_is_known_once_it_was_measured(tmp_path: Path) -> None:
+    digests = Digests(tmp_path)
+    assert working_set(digests) is None
+    digests.remember_measure(WORKING_SET, {"bytes": 51 * GIB})
+    assert working_set(Digests(tmp_path)) == 51 * GIB
 
 
 if sys.platform == "darwin":

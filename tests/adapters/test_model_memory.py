@@ -15,7 +15,6 @@ from reconciler.adapters.model_config import cache_cost
 from reconciler.adapters.model_memory import (
     Measured,
     as_document,
-    config_digest,
     from_document,
     interpreter,
     measure,
@@ -257,15 +256,3 @@ def test_the_interpreter_of_a_command(tmp_path: Path) -> None:
     assert interpreter((str(tmp_path / "bin/server"),)) == beside
     assert interpreter((script(tmp_path / "d/server", "\x7fELF"),)) is None
     assert interpreter((script(tmp_path / "d/shell", "#!/bin/sh"),)) is None
-
-
-def test_a_measurement_is_remembered_for_a_configuration_and_an_environment(tmp_path: Path) -> None:
-    packages = tmp_path / "lib/python3.12/site-packages"
-    (packages / "mlx_lm-0.32.2.dist-info").mkdir(parents=True)
-    runtime = (script(tmp_path / "bin/python", "#!/bin/sh"), "-m", "mlx_lm", "server")
-    before = config_digest(b"{}", runtime)
-    assert config_digest(b"{}", (*runtime, "--port", "8100")) == before
-    others = {config_digest(b"{ }", runtime), config_digest(b"{}", RUNTIME)}
-    (packages / "mlx_lm-0.32.2.dist-info").rename(packages / "mlx_lm-0.33.0.dist-info")
-    others.add(config_digest(b"{}", runtime))
-    assert len(others | {before}) == 4

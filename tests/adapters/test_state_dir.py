@@ -376,3 +376,23 @@ def test_a_proof_is_kept_with_its_time(state: StateDir) -> None:
     proved = replace(FULL, proofs={"fast": ServiceProof(instance="4711:5:1.0:abc", at=1e9 + 1 / 3)})
     state.save(proved)
     assert state.ledger() == proved
+
+
+@pytest.mark.req("S1-04")
+def test_another_place_is_honoured_with_its_folders_made_and_a_folder_for_a_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = tmp_path / "not" / "there" / "yet"
+    monkeypatch.setenv("RECONCILER_STATE", str(named))
+    StateDir().save(FULL)
+    assert (named / "state.db").is_file()
+    assert StateDir(named).ledger() == FULL
+    monkeypatch.setenv("RECONCILER_STATE", str(tmp_path / "other"))
+    (tmp_path / "other" / "state.db").mkdir(mode=0o700, parents=True)
+    (tmp_path / "other").chmod(0o700)
+    with pytest.raises(ReconcilerError) as caught:
+        StateDir().save(FULL)
+    assert caught.value.code is ExitCode.ENVIRONMENT
+    assert str(tmp_path / "other") in caught.value.message
+    assert list((tmp_path / "other" / "state.db").iterdir()) == []
+    assert StateDir(named).ledger() == FULL

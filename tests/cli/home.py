@@ -31,13 +31,15 @@ class Home:
         return self.root / "hf" / "hub"
 
     def environment(self, **more: str) -> dict[str, str]:
-        """The environment of a command."""
+        """The environment of a command: without a hub, unless a test names its own by HF_ENDPOINT."""
+        offline = {} if "HF_ENDPOINT" in more else {"HF_HUB_OFFLINE": "1"}
         keep = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
         return keep | {
             "HOME": str(self.root),
             "HF_HOME": str(self.root / "hf"),
             "RECONCILER_STATE": str(self.root / "state"),
             "RECONCILER_HOST_FILE": str(self.root / "host.yaml"),
+            **offline,
             **more,
         }
 

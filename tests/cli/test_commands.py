@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -55,11 +56,15 @@ def test_an_error_is_data_for_a_script(home: Home) -> None:
 
 
 def test_plan_of_a_cached_model_launches_it(home: Home, port: int) -> None:
-    commit = TinyCache(home.hub).add("acme/fast", model_files())
+    files = model_files()
+    commit = TinyCache(home.hub).add("acme/fast", files)
     home.write(state(port))
     result = home.run("plan", "--full")
     assert (result.code, result.err) == (0, "")
-    assert f"+ launch  server/fast  port {port}" in result.out
+    verify, launch = [line.split() for line in result.out.splitlines() if re.match(r"  \d  \S ", line)]
+    needed = sum(len(content) for name, content in files.items() if not name.endswith(".md"))
+    assert verify == ["1", "v", "ensure", "artifact/acme/fast@main", "verify", str(needed), "B,", "once"]
+    assert launch[:6] == ["2", "+", "launch", "server/fast", "port", f"{port},"]
     assert f"--model={home.hub}/models--acme--fast/snapshots/{commit}" in result.out
     assert home.run("plan", "--full") == result, "the same world gives the same bytes"
 
@@ -88,9 +93,9 @@ def test_nothing_to_do_is_zero_also_with_detailed_exitcode(home: Home) -> None:
     assert "Nothing to do." in result.out
 
 
-def test_a_missing_artifact_is_blocked_with_the_command_that_brings_it(home: Home, port: int) -> None:
+def test_a_missing_artifact_is_blocked_offline_with_the_command_that_brings_it(home: Home, port: int) -> None:
     home.write(state(port, repo="acme/absent"))
-    result = home.run("plan")
+    result = home.run("plan", env=home.environment(HF_HUB_OFFLINE="1"))
     assert result.code == ExitCode.BLOCKED
     assert "acme/absent@main is not on this machine" in result.out
     assert "hf download acme/absent --revision main" in result.out
@@ -119,7 +124,10 @@ def test_a_plan_can_be_kept_and_describes_itself(home: Home, port: int) -> None:
     plan = json.loads(kept.read_text())
     assert plan == json.loads(result.out)
     Draft202012Validator(SCHEMAS["plan.v1.json"]()).validate(plan)
-    assert [a["kind"] for a in plan["actions"]] == ["launch"]
+    assert [(a["kind"], a["subject"]) for a in plan["actions"]] == [
+        ("ensure", "artifact/acme/fast@main"),
+        ("launch", "server/fast"),
+    ]
     assert {"desired", "host", f"port/{port}", "artifact/acme/fast@main"} <= plan["facts"].keys()
 
 
@@ -134,7 +142,8 @@ def test_ndjson_is_one_record_per_line(home: Home, port: int) -> None:
     TinyCache(home.hub).add("acme/fast", model_files())
     home.write(state(port))
     records = [json.loads(line) for line in home.run("plan", "-o", "ndjson").out.splitlines()]
-    assert [r["type"] for r in records] == ["version", "subject", "planned_action", "plan_summary"]
+    assert [r["type"] for r in records] == ["version", "subject", "planned_action", "planned_action", "plan_summary"]
+    assert [r["kind"] for r in records if r["type"] == "planned_action"] == ["ensure", "launch"]
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ def on_a_terminal(machine: Machine, *args: str, **environment: str) -> tuple[int
             if not part:
                 break
             said += part
-            if b"wait server/alpha: " in said:
+            if b"wait server/alpha: started" in said:
                 machine.order("alpha", "")  # it has been seen to be under way
         return command.ends(), said.decode()
     finally:

@@ -70,8 +70,17 @@ def test_a_gateway_shows_its_routes_on_both_sides(served: Machine) -> None:
 
 def test_what_is_declared_and_does_not_run(machine: Machine) -> None:
     said = explained(machine, "alpha")
+    assert said.startswith("server/alpha: OutOfSync, Missing. demo/alpha@main has to be verified first [waiting-for-")
+    assert "ensure artifact/demo/alpha@main: verify " in said
+    assert f"{machine.ports['alpha']} is free" in said
+    machine.applied()
+    machine.declare("beta")
+    machine.applied()
+    machine.declare("alpha", "beta")
+    said = explained(machine, "alpha")
     assert said.startswith("server/alpha: OutOfSync, Missing. it is declared and does not run [not-running]\n")
     assert "launch: it is declared and does not run" in said
+    assert "verify" not in said, "its weights were verified before"
     assert f"{machine.ports['alpha']} is free" in said
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import reconciler
 from reconciler.model.problem import ExitCode
-from tests.cli.home import Home, run, state
+from tests.cli.home import Home, Result, run, state
 from tests.programs.tiny_cache import TinyCache, model_files
 
 
@@ -71,12 +71,19 @@ def test_an_override_changes_the_model_and_not_the_port(home: Home, port: int) -
     cache.add("acme/fast", model_files())
     other = cache.add("acme/other", model_files(length=32))
     home.write(state(port))
-    before = json.loads(home.run("plan", "-o", "json").out)["actions"][0]["argv"]
+    before = command_of(home.run("plan", "-o", "json"))
     override = "models.fast.source.repo=acme/other"
-    after = json.loads(home.run("plan", "-o", "json", "--set", override).out)["actions"][0]["argv"]
+    after = command_of(home.run("plan", "-o", "json", "--set", override))
     assert [a for a, b in zip(after, before, strict=True) if a != b] == [
         f"--model={home.hub}/models--acme--other/snapshots/{other}"
     ]
+
+
+def command_of(planned: Result) -> list[str]:
+    """The command line of the one launch in a plan as JSON."""
+    (argv,) = (a["argv"] for a in json.loads(planned.out)["actions"] if a["kind"] == "launch")
+    assert isinstance(argv, list)
+    return argv
 
 
 @pytest.mark.req("S0-36")

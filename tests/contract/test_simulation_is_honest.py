@@ -1,15 +1,17 @@
 """What a verb says that it will change is what is seen to have changed after it was done."""
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import replace
 
 from hypothesis import given
 
 from reconciler.actions.base import Verb
-from reconciler.model.observed import GatewayState, Observation, Present, ServerProcess
+from reconciler.model.observed import Conversion, GatewayState, Observation, Present, ServerProcess
 from tests.property.befalling import stormy
 from tests.property.profile import worlds
 from tests.property.strategies import scenarios
+from tests.property.weights import supplied
 from tests.world.drive import Scenario, facts, planner
 from tests.world.script import Script
 from tests.world.virtual_time import run
@@ -70,6 +72,40 @@ def test_every_first_action_does_what_its_simulation_says(scenario: Scenario) ->
         assert {label: after.servers[label] for label in untouched} == {
             label: process for label, process in seen.observed.servers.items() if label not in effect.servers
         }
+
+
+WEIGHTS = ("ensure", "convert", "offload", "restore")
+
+
+@worlds(150)
+@given(supplied(plain=True))
+def test_every_first_action_on_weights_does_what_its_simulation_says(scenario: Scenario) -> None:
+    # What a hub will say is not known before it is asked, and is no part of what is observed.
+    scenario = replace(scenario, script=Script(durations=(0.0,), starts=(1e6,)))
+    seen = facts(scenario, desired=scenario.desired)
+    decider = planner()
+    for action in decider.chosen(decider.decide(seen)):
+        if action.kind not in WEIGHTS:
+            continue
+        world = scenario.world()
+        effect = action.simulate(seen.observed)
+        perform(action, world)
+        after = facts(scenario, world, scenario.desired).observed
+        assert {**seen.observed.artifacts, **effect.artifacts} == after.artifacts, action.subject
+        made = {reference: list(found) for reference, found in seen.observed.storage.conversions.items()}
+        for reference, conversion in effect.conversions.items():
+            others = [c for c in made.get(reference, []) if c.recipe.key != conversion.recipe.key]
+            made[reference] = [*others, conversion]
+        for reference, conversions in made.items():
+            assert sorted_by_key(after.storage.conversions.get(reference, ())) == sorted_by_key(conversions)
+        expected = {**seen.observed.storage.cold, **effect.cold}
+        assert {r: copy for r, copy in expected.items() if copy is not None} == after.storage.cold, action.subject
+        assert after.servers == seen.observed.servers, "no server is touched by it"
+
+
+def sorted_by_key(conversions: Iterable[Conversion]) -> list[Conversion]:
+    """In an order of their own: which one comes first is up to the machine."""
+    return sorted(conversions, key=lambda conversion: conversion.recipe.key)
 
 
 @worlds(60)

@@ -367,16 +367,21 @@ def test_a_hub_is_asked_for_nothing_neither_what_is_cached_nor_a_bare_name(ensem
         ensemble.env |= {"HF_ENDPOINT": url}
         # Servers get none of our environment, so theirs is told where this hub is by other means.
         ensemble.runtime = ("/usr/bin/env", f"HF_ENDPOINT={url}", sys.executable, "-m", "mlx_lm", "server")
-        ensemble.declare("alpha", "absent")
-        ensemble.apply(ExitCode.BLOCKED)
+        ensemble.declare("alpha")
+        ensemble.apply()
         assert answer(ensemble.port("alpha")) == "Hello from alpha."
         environ = psutil.Process(ensemble.pid("alpha")).environ()
         assert (environ["HF_ENDPOINT"], environ["HF_HUB_OFFLINE"]) == (url, "1")
-        assert ensemble.status("absent")["reference"] == "artifact-missing"
         ensemble.declare("alpha", "absent", absent={"source": {"repo": bare}})
         assert bare in ensemble.apply(ExitCode.INVALID)
+        ensemble.declare("alpha", "absent")
+        assert "[artifact-missing]" in ensemble.apply(ExitCode.BLOCKED, HF_HUB_OFFLINE="1")
         assert ensemble.labels() == ["alpha"]
         assert asked == []
+        assert "[source-not-found]" in ensemble.apply(ExitCode.BLOCKED)
+        assert ensemble.labels() == ["alpha"]
+        assert asked, "what is not here is asked about"
+        assert not [path for path in asked if "demo/absent" not in path], "and nothing else is"
         code = f"from huggingface_hub import model_info\nmodel_info({bare!r})"
         subprocess.run(
             [sys.executable, "-c", code],

@@ -169,7 +169,7 @@ def test_an_apply_killed_while_it_waits_leaves_a_server_that_the_next_one_proves
     machine.order("alpha", "mute")
     machine.declare("alpha", "beta")
     command = machine.start("apply", "--yes")
-    command.says("wait server/alpha: ")
+    command.says("wait server/alpha: started")
     command.end(signal.SIGKILL)
     pid = machine.pid("alpha")
     assert alive(pid)

@@ -219,7 +219,7 @@ def test_x15_a_signal_ends_the_loop_and_no_server(machine: Machine) -> None:
         text=True,
     )
     assert command.stdout is not None
-    while "wait server/alpha" not in command.stdout.readline():
+    while "wait server/alpha: started" not in command.stdout.readline():
         pass
     command.send_signal(signal.SIGTERM)
     assert command.wait(timeout=60) == ExitCode.TERMINATED

@@ -149,7 +149,9 @@ def split(model: Path) -> list[Path]:
         file.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(parts))
     whole.unlink()
     index = {"metadata": {}, "weight_map": {name: file.name for file, held in files.items() for name in held}}
-    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    listing = model / "model.safetensors.index.json"
+    listing.unlink(missing_ok=True)  # in a cache it is a link, and what is behind it has its digest for a name
+    listing.write_text(json.dumps(index))
     return list(files)
 
 

@@ -262,7 +262,7 @@ def test_x15_a_signal_in_the_middle_of_a_start_leaves_one_server(machine: Machin
     machine.declare("alpha")
     machine.order("alpha", "mute")
     watch = machine.watch()
-    watch.says("wait server/alpha")
+    watch.says("wait server/alpha: started")
     assert watch.end(signal.SIGTERM) == ExitCode.TERMINATED
     pids = machine.one_each("alpha")
     machine.order("alpha", "")

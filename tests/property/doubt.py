@@ -4,8 +4,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
+from reconciler.actions.convert import Convert
+from reconciler.actions.ensure import Ensure
 from reconciler.actions.launch import Launch
 from reconciler.actions.publish import Publish
+from reconciler.actions.restore import Restore
 from reconciler.model.observed import Listener, Present, Standing, Unknown
 from reconciler.model.plan import Plan
 from reconciler.model.routes import Route
@@ -24,7 +27,7 @@ def destroyed(plan: Plan) -> set[tuple[str, ...]]:
             listed = {r.label for r in action.before if r.upstream is None}
             found |= {("unlist", action.gateway, label) for label in listed - kept}
             found |= {("withdraw", action.gateway, *way) for way in _routed(action.before) - routed}
-        elif not isinstance(action, Launch):
+        elif not isinstance(action, Launch | Ensure | Convert | Restore):
             found.add((action.kind, action.subject))
     return found
 

@@ -1,4 +1,4 @@
-"""What must hold of the weights of a scenario, one function for each property; the seeded bugs are judged by them too."""
+"""What must hold of the weights of a scenario, one function for each property; seeded bugs are judged by them too."""
 
 import itertools
 from collections.abc import Iterator
@@ -10,8 +10,9 @@ from reconciler.actions.launch import Launch
 from reconciler.actions.offload import Offload
 from reconciler.model.desired import launch_reference
 from reconciler.model.host import Memory
+from reconciler.model.ledger import Wish
 from reconciler.model.names import artifact_subject, server_subject
-from reconciler.model.observed import Artifact, Observation, ObservedState, Present
+from reconciler.model.observed import Absent, Artifact, Observation, ObservedState, Present
 from reconciler.model.supply import ConvertOrder, FetchOrder
 from reconciler.model.target import Target
 from reconciler.model.view import Facts
@@ -34,12 +35,13 @@ def everything(scenario: Scenario) -> None:
     checks.broken_models_are_given_up(run)
     nothing_needed_goes(run)
     what_runs_is_what_is_here(run)
-    nobody_is_stopped_for_weights(run)
     what_nobody_wants_is_given_up(run)
     nobody_is_left_standing(run)
+    wishes_are_granted_or_refused(run)
     checks.second_apply_does_nothing(run)
     if script.faults or script.events or scenario.edits:
         return
+    checks.old_stays_until_its_successor_can_start(run)
     predicted = forecast_settles(scenario)
     checks.forecast_fits_in_memory(predicted, scenario)
     forecast_fits_on_the_disk(predicted)
@@ -99,7 +101,8 @@ def stored(observed: ObservedState, scenario: Scenario) -> tuple[object, ...]:
     volumes = None if scenario.truth.store.cold else storage.volumes
     declared = [s for spec in scenario.last.state.models.values() for s in (spec.source, spec.draft) if s is not None]
     here = {r: observed.artifacts.get(r) for r in sorted({str(launch_reference(source)) for source in declared})}
-    return here, made, {r: copy for r, copy in moved.items() if r in here}, volumes, storage.free
+    kept = [{r: what for r, what in where.items() if r in here} for where in (made, moved)]
+    return here, *kept, volumes, storage.free
 
 
 def forecast_fits_on_the_disk(predicted: Forecast) -> None:
@@ -120,7 +123,7 @@ def unserved_is_explained(decision: Decision) -> None:
     said = {blocked.subject for blocked in decision.plan.blocked}
     for label, target in decision.view.targets.items():
         references = {str(launch_reference(s)) for s in (target.spec.source, target.spec.draft) if s is not None}
-        if _ready(target.artifact) and _drafted(decision.view.facts, target) or references & waiting:
+        if (_ready(target.artifact) and _drafted(decision.view.facts, target)) or references & waiting:
             continue
         subjects = {server_subject(label), *map(artifact_subject, references)}
         assert subjects & said, f"nobody says why {label} has no weights: {target.artifact}"
@@ -150,15 +153,6 @@ def what_runs_is_what_is_here(run: Run) -> None:
 def _artifacts(seen: ObservedState) -> Iterator[Artifact]:
     yield from (found.value for found in seen.artifacts.values() if isinstance(found, Present))
     yield from (c.artifact for made in seen.storage.conversions.values() for c in made)
-
-
-def nobody_is_stopped_for_weights(run: Run) -> None:
-    """Whoever serves and is declared ends only for a successor whose weights are there, or because it must anyway."""
-    checks.old_stays_until_its_successor_can_start(run) if not _disturbed(run.world) else None
-
-
-def _disturbed(world: World) -> bool:
-    return bool(world.script.faults or world.script.events or world.edits)
 
 
 def bad_weights_stop_nobody(scenario: Scenario) -> None:
@@ -219,7 +213,9 @@ def what_nobody_wants_is_given_up(run: Run) -> None:
         stray = {j.subject for j in jobs if j.kind in ("ensure", "convert") and j.subject not in wanted}
         assert stray <= set(decision.obsolete), f"still being brought: {stray - set(decision.obsolete)}"
         later = {r.subject for d in run.decisions[number + 1 : number + 2] for r in d.view.facts.in_flight}
-        assert not (stray & later) or number + 1 == len(run.decisions), f"cancelled and still under way: {stray & later}"
+        assert not (stray & later) or number + 1 == len(run.decisions), (
+            f"cancelled and still under way: {stray & later}"
+        )
 
 
 def nobody_is_left_standing(run: Run) -> None:
@@ -253,7 +249,7 @@ Step = tuple[int, int]
 
 
 def _chains(ample: Run) -> Iterator[tuple[Step, ...]]:
-    """For each label the conversion that it needs, if any, and its launch; as they are done where memory is no matter."""
+    """Per label the conversion that it needs, if any, and its launch; as they are done where memory is no matter."""
     conversions, launches = {}, {}
     for decision in ample.decisions:
         for action in decision.plan.actions:
@@ -278,3 +274,24 @@ def _possible(chains: list[tuple[Step, ...]], limit: int, taken: int = 0) -> boo
             if _possible(rest, limit, taken + chain[0][1]):
                 return True
     return False
+
+
+def settles_in(scenario: Scenario, world: World) -> Run:
+    """The engine comes to rest in a world that has a past."""
+    run = apply(scenario, world)
+    assert run.ending.settled, f"still {run.plan.actions} {run.plan.waiting}"
+    return run
+
+
+# ------------------------------------------------------------------------------------------------------------ by hand
+
+
+def wishes_are_granted_or_refused(run: Run) -> None:
+    """At rest, what a person has asked for is where they want it, or they are told why not."""
+    said = {blocked.subject for blocked in run.plan.blocked}
+    truth = run.world.truth
+    for reference, wish in run.world.ledger.wishes.items():
+        here, there = truth.artifacts.get(reference, Absent()), truth.store.cold.get(reference)
+        away = isinstance(here, Absent) and there is not None
+        met = away if wish is Wish.OFFLOAD else not away
+        assert met or artifact_subject(reference) in said, f"nobody says why {reference} did not move ({wish})"

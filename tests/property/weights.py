@@ -1,7 +1,7 @@
-"""Worlds in which weights are in every state: missing, damaged, unread, cold, converted or to be; and people at them."""
+"""Worlds in which weights are in every state: missing, damaged, unread, cold, converted or to be converted."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from hypothesis import strategies as st
@@ -12,8 +12,8 @@ from reconciler.model.host import ColdVolume, Downloads, HostFile, Memory
 from reconciler.model.ledger import ProvedSet, Wish
 from reconciler.model.observed import Absent, Artifact, ColdCopy, Conversion, Observation, Present, Recipe, Unknown
 from reconciler.model.supply import RemoteFile, SourceCheck
-from tests.world.drive import Edit, Scenario
-from tests.world.script import BACK, Does, Event
+from tests.world.drive import Edit, Scenario, apply
+from tests.world.script import BACK, Does, Event, Script
 from tests.world.store import HOME, Store
 from tests.world.truth import Truth
 from tests.world.virtual_time import EPOCH
@@ -91,6 +91,19 @@ def settled_whole(truth: Truth) -> Truth:
     return replace(truth, store=replace(truth.store, whole=truth.store.copies(truth.artifacts)))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Chapter:
+    """What people do to a world that has come to rest."""
+
+    desired: Desired
+    wishes: Mapping[str, Wish]
+    """What they say by hand about where weights are kept; it takes the place of what they said before."""
+    event: Event | None
+    """What befalls the weights."""
+    killed_at: int | None
+    """The turn at which the engine is killed before it comes to its end in the next run; None: it is not."""
+
+
 # ------------------------------------------------------------------------------------------------------------- drawn
 
 
@@ -132,31 +145,25 @@ def _caches(
     found: dict[str, Observation[Artifact]] = {}
     for reference, base in bases.items():
         shares = {"sound": 8, "absent": 5, "partial": 3, "cold": 3, "unread": 3, "corrupt": 2, "kept-twice": 1}
-        match draw(weighted(**shares, unknown=1, read_only=1, measurable=1, **({} if silent else {"rotten": 1}))):
-            case "sound":
-                found[reference] = Present(value=base)
-            case "partial":
-                found[reference] = Present(value=replace(base, missing=_BAD))
-            case "corrupt":
-                found[reference] = Present(value=replace(base, corrupt=_BAD))
-            case "unread":
-                found[reference] = Present(value=replace(base, unverified=base.weight_bytes))
-            case "rotten":
-                found[reference] = Present(value=replace(base, unverified=base.weight_bytes))
-                store.rotten.add(reference)
-            case "measurable":
-                found[reference] = Present(value=replace(base, measurable=True))
-            case "read-only":
-                found[reference] = Present(value=replace(base, read_only=True))
-            case "unknown":
-                found[reference] = Unknown(reason="permission denied")
-            case "cold":
-                store.cold[reference] = cold(base)
-            case "kept-twice":
-                found[reference] = Present(value=base)
-                store.cold[reference] = cold(base)
-            case _:
-                found[reference] = Absent()
+        state = draw(weighted(**shares, unknown=1, read_only=1, measurable=1, **({} if silent else {"rotten": 1})))
+        looks = {
+            "sound": base,
+            "kept-twice": base,
+            "partial": replace(base, missing=_BAD),
+            "corrupt": replace(base, corrupt=_BAD),
+            "unread": replace(base, unverified=base.weight_bytes),
+            "rotten": replace(base, unverified=base.weight_bytes),
+            "measurable": replace(base, measurable=True),
+            "read-only": replace(base, read_only=True),
+        }
+        if state in looks:
+            found[reference] = Present(value=looks[state])
+        elif state != "cold":
+            found[reference] = Unknown(reason="permission denied") if state == "unknown" else Absent()
+        if state == "rotten":
+            store.rotten.add(reference)
+        elif state in ("cold", "kept-twice"):
+            store.cold[reference] = cold(base)
     return found
 
 
@@ -212,9 +219,9 @@ def _stores(draw: st.DrawFn, bases: Mapping[str, Artifact], room: int, plain: bo
 
 @st.composite
 def supplied(draw: st.DrawFn, least: int = 1, most: int = 4, plain: bool = False, fresh: bool = False) -> Scenario:
-    """A world of weights in which nothing goes wrong unasked. `plain`: everything is as it looks, and the hub was asked.
+    """A world of weights in which nothing goes wrong unasked.
 
-    `plain` worlds are those of which a forecast can know everything.
+    Of a `plain` one a forecast can know it all: everything is as it looks and works, and the hub was asked before.
     """
     desired = draw(desired_weights(least, most))
     bases = {
@@ -264,11 +271,7 @@ def _asked(desired: Desired, truth: Truth, bases: Mapping[str, Artifact]) -> dic
 
 @st.composite
 def _wishes(draw: st.DrawFn) -> dict[str, Wish]:
-    return {
-        reference: draw(st.sampled_from([*Wish]))
-        for reference in REFERENCES
-        if draw(often(False, 3))
-    }
+    return {reference: draw(st.sampled_from([*Wish])) for reference in REFERENCES if draw(often(False, 3))}
 
 
 @st.composite
@@ -287,6 +290,8 @@ PASSING: Final = (Does.UNPLUG, Does.HUB_DOWN, Does.FILL)
 def shaken(draw: st.DrawFn, scenario: Scenario) -> Scenario:
     """The same world, with files that are damaged, and disks, hubs and volumes that are gone for a time."""
     events = []
+    if draw(st.booleans()):
+        events += [Event(after=0, does=Does.HUB_DOWN), Event(after=draw(SECONDS), does=Does.HUB_UP)]
     for _ in range(draw(st.integers(1, 5))):
         event = Event(
             after=draw(st.sampled_from([0.125, 0.5, 1.0, 3.0, 12.0, 40.0])),
@@ -322,6 +327,29 @@ def retuned(draw: st.DrawFn, scenario: Scenario) -> Scenario:
 
 
 @st.composite
+def moving(draw: st.DrawFn) -> Scenario:
+    """Base weights that have been converted and are moved away, while a person finds another use for them."""
+    base = weights(REFERENCES[0], converted=False)
+    first = ModelSpec(source=Source(repo=REPOS[0]), port=TEAM[0], convert=draw(st.sampled_from([Q4, "force"])))
+    more = ModelSpec(source=Source(repo=REPOS[0]), port=TEAM[1], convert=draw(st.sampled_from(["skip", Q4])))
+    other = ModelSpec(source=Source(repo=REPOS[1]), port=TEAM[2], draft=Source(repo=REPOS[0]), convert="skip")
+    second = draw(st.sampled_from([more, other]))
+    cached = {REFERENCES[0]: Present(value=base), REFERENCES[1]: Present(value=weights(REFERENCES[1]))}
+    part = draw(st.sampled_from([7.0, 2.5, 1.0]))
+    calm = Scenario(
+        desired=declared(first=first),
+        host_file=backroom(),
+        truth=settled_whole(Truth(artifacts=dict(cached), store=Store(volumes={COLD: 2**45}))),
+        script=Script(durations=(part,), starts=(1.0,)),
+    )
+    # The move is the last thing that is done, in three parts.
+    end = apply(calm).world.now - EPOCH
+    more_models = declared(first=first, second=second)
+    edit = Edit(after=end - draw(st.sampled_from([0.5, 1.5, 2.5])) * part, desired=more_models)
+    return replace(calm, edits=(edit,))
+
+
+@st.composite
 def crowded(draw: st.DrawFn) -> Scenario:
     """Models that are all here and none of which runs, some to be converted, with memory for hardly all of them."""
     models, cached = {}, {}
@@ -338,3 +366,24 @@ def crowded(draw: st.DrawFn) -> Scenario:
     host_file = HostFile(memory=memory, max_launches=draw(st.sampled_from([1, 2, 8])))
     truth = settled_whole(Truth(artifacts=cached))  # type: ignore[arg-type]
     return Scenario(desired=declared(**models), host_file=host_file, truth=truth, script=draw(luck()))
+
+
+@st.composite
+def lives(draw: st.DrawFn) -> tuple[Scenario, tuple[Chapter, ...]]:
+    """A world, and what people do to it one after another."""
+    scenario = draw(supplied(fresh=draw(often(True, 3))))
+    chapters = []
+    for _ in range(draw(st.integers(1, 3))):
+        desired = draw(st.one_of(st.just(scenario.desired), desired_weights(0, 3)))
+        damaged = draw(st.sampled_from(REFERENCES)) if draw(often(False, 4)) else ""
+        does = draw(st.sampled_from([*DAMAGE, Does.UNPLUG, Does.PLUG]))
+        chapters.append(
+            Chapter(
+                # Only gateways that are declared in the same way all the time: their files are another matter.
+                desired=replace(desired, state=replace(desired.state, gateways=scenario.desired.state.gateways)),
+                wishes=draw(_wishes()),
+                event=Event(after=0, does=does, reference=damaged, volume=COLD) if damaged else None,
+                killed_at=draw(st.sampled_from([None, 3, 5, 8, 12, 20])),
+            )
+        )
+    return scenario, tuple(chapters)

@@ -53,7 +53,8 @@ def _lines(scenario: "Scenario") -> Iterator[str]:
     if script.faults or script.events or script.duds:
         yield f"faults={[f.name if f else None for f in script.faults]} duds={dict(script.duds)}"
     for event in script.events:
-        yield f"event after {event.after:g} s: {event.does.name} {event.label} {event.port} {event.gateway}{event.reference}{event.volume}"
+        whom = f"{event.label} {event.port} {event.gateway} {event.reference} {event.volume}"
+        yield f"event after {event.after:g} s: {event.does.name} {whom}"
     yield from _store(scenario)
 
 

@@ -167,6 +167,11 @@ def before_fetch(world: "World", order: FetchOrder) -> None:
     world.require(not isinstance(found, Unknown), "fetched-blind", f"{order.reference} could not be looked at")
     cold = isinstance(found, Absent) and order.reference in truth.store.cold
     world.require(not cold, "fetched-cold", f"{order.reference} could be brought back")
+    here = found.value.identity if isinstance(found, Present) else ""
+    whole_of_it = here == order.commit or order.bytes >= sum(file.size for file in order.files)
+    world.require(
+        whole_of_it, "fetched-too-little", f"{order.reference}: what is here is of {here}, not {order.commit}"
+    )
     known = {check.commit for check in truth.store.hub.values() if not check.problem}
     world.require(order.commit in known, "fetched-astray", f"{order.reference}: the hub never named {order.commit}")
 

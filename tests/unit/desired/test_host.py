@@ -7,6 +7,7 @@ from reconciler.model.problem import InvalidDocument
 
 from .reading import host, host_problems, only, said
 
+ID = "ab" * 16
 FULL = """version: 1
 name: studio
 accept_cpu: true
@@ -78,6 +79,17 @@ def test_what_is_left_out_is_the_default(text: str) -> None:
         ('version: 1\nroots: {models: "/a\\nb"}\n', "2:17 bad-value"),
         ("version: 1\ngateways: {litellm: {}}\n", "2:12 missing-field"),
         ("version: 1\ngateways: {litellm: {include: router.yaml}}\n", "2:31 bad-value"),
+        (f"version: 1\nvolumes: {{a: {{path: /a/../b, id: {ID}}}}}\n", "2:21 path-not-plain"),
+        (f"version: 1\nvolumes: {{a: {{path: //a, id: {ID}}}}}\n", "2:21 path-not-plain"),
+        (f"version: 1\nvolumes: {{a: {{path: /a, id: {ID}, host: -oProxyCommand=x}}}}\n", "2:69 bad-value"),
+        ("version: 1\nvolumes: {a: {path: /a, id: 12}}\n", "2:29 wrong-type"),
+        ("version: 1\nvolumes: {a: {path: /a}}\noffload_to: a\n", "2:11 missing-field"),
+        (f"version: 1\nvolumes: {{shelf: {{path: /a, id: {ID}}}}}\noffload_to: self\n", "3:13 unknown-volume"),
+        ("version: 1\noffload_to: shelf\n", "2:13 unknown-volume"),
+        ("version: 1\nmodel_folders: [/a, /a/../b]\n", "2:21 path-not-plain"),
+        ("version: 1\nconverter: {command: [convert, '{src}']}\n", "2:22 bad-command"),
+        ("version: 1\nconverter: {command: [convert, '{dest}', '{model}']}\n", "2:22 bad-command"),
+        ("version: 1\nconverter: {command: ['{repo}', '{dest}']}\n", "2:22 bad-command"),
         ("version: 1\n<<<<<<< HEAD\n", "2:1 merge-conflict"),
     ],
 )
@@ -101,3 +113,9 @@ def test_an_address_of_every_kind_is_read() -> None:
 def test_an_empty_file_says_what_to_write() -> None:
     assert "version: 1" in only(host_problems("# nothing yet\n")).message
     assert "models" not in only(host_problems("")).message
+
+
+def test_a_volume_that_is_not_there_is_told_with_the_name_that_was_meant() -> None:
+    text = f"version: 1\nvolumes: {{shelf: {{path: /a, id: {ID}}}}}\noffload_to: self\n"
+    assert only(host_problems(text)).message.endswith("no volume of this file; did you mean 'shelf'?")
+    assert host(text.replace("self", "shelf")).offload_to == "shelf"

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from reconciler.engine.requests import Asked, Request
-from reconciler.model.ledger import EMPTY, Attempt, Ledger, ServiceProof, Suspension
+from reconciler.model.ledger import EMPTY, Attempt, Ledger, ServiceProof, Suspension, Wish
+from reconciler.model.supply import SourceCheck
 
 NOW = 1_000_000.0
 FAILED = Attempt(spec_hash="a", cause="crashed", count=5, first=1.0, last=2.0, retry_at=3.0)
@@ -57,6 +58,22 @@ def test_retry_forgets_failed_actions_on_the_server_too() -> None:
     assert after.attempts == {"stop:server/fast": FAILED}
 
 
+@pytest.mark.parametrize(("do", "wish"), [(Asked.OFFLOAD, Wish.OFFLOAD), (Asked.RESTORE, Wish.KEEP)])
+def test_a_wish_about_weights_is_the_later_word_and_forgets_failed_moves_of_them(do: Asked, wish: Wish) -> None:
+    moves = {f"{kind}:artifact/org/one@main": FAILED for kind in ("offload", "restore", "ensure")}
+    others = {"offload:artifact/org/two@main": FAILED, "fast": FAILED}
+    before = replace(FULL, attempts=moves | others, wishes={"org/one@main": Wish.OFFLOAD, "org/two@main": Wish.KEEP})
+    after = Request(do=do, labels=("org/one@main",)).change(before, NOW)
+    assert after == replace(before, attempts=others, wishes={"org/one@main": wish, "org/two@main": Wish.KEEP})
+
+
+def test_apply_knows_what_the_hub_has_said_to_the_person_who_asks() -> None:
+    old, new = SourceCheck(at=1.0, problem="source-gated"), SourceCheck(at=NOW, commit="c1")
+    before = replace(FULL, sources={"org/one@main": old, "org/two@main": old})
+    after = Request(do=Asked.APPLY, sources={"org/one@main": new, "org/three@main": new}).change(before, NOW)
+    assert after.sources == {"org/one@main": new, "org/three@main": new}, "what was refused is asked about again"
+
+
 @pytest.mark.parametrize("do", list(Asked))
 def test_no_labels_change_nothing_and_no_request_changes_what_it_is_given(do: Asked) -> None:
     before = replace(FULL, attempts=dict(FULL.attempts), suspensions=dict(FULL.suspensions))
@@ -66,5 +83,5 @@ def test_no_labels_change_nothing_and_no_request_changes_what_it_is_given(do: As
     assert before == FULL
 
 
-def test_every_request_is_one_of_four_words() -> None:
-    assert {str(do) for do in Asked} == {"apply", "stop", "start", "retry"}
+def test_every_request_is_one_of_six_words() -> None:
+    assert {str(do) for do in Asked} == {"apply", "stop", "start", "retry", "offload", "restore"}
