@@ -106,10 +106,17 @@ class Wired:
 
     def mark_volume(self, path: str) -> tuple[str, str, bool]:
         from reconciler.adapters.hf_cache import cache_root
-        from reconciler.adapters.storage import same_disk
+        from reconciler.adapters.storage import inside, same_disk
         from reconciler.adapters.volume import initialise
 
         place = os.path.abspath(os.path.expanduser(path))
+        if inside(place, cache_root(os.environ)):
+            raise ReconcilerError(
+                "volume-in-cache",
+                f"{place} is in the model cache itself; nothing was written",
+                hint="name a folder of another disk",
+                code=ExitCode.ENVIRONMENT,
+            )
         try:
             return initialise(place), place, not same_disk(place, cache_root(os.environ))
         except ActionError as error:

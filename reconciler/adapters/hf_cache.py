@@ -18,7 +18,7 @@ from .digests import Digests, Known
 from .drafts import Draft, Looked, Measures, of_folder
 from .found_files import Allowed, Refused, files_of
 from .hub_folder import Hub, unmounted
-from .model_folder import Memo, Recall
+from .model_folder import CONFIG, Memo, Recall
 from .promises import Promise
 from .storage import Shelves, built_in_converter, conversion_at, key_of
 
@@ -60,7 +60,8 @@ class LocalArtifacts:
         digests: Digests | None = None,
         converter: Callable[[], str] = built_in_converter,
     ) -> None:
-        self.home = cache_root(os.environ) if cache is None else cache
+        # One spelling of every path: what is remembered of a file is looked up by it.
+        self.home = os.path.realpath(cache_root(os.environ) if cache is None else cache)
         self._roots = tuple(roots)
         self._folders = tuple(folder.rstrip("/") for folder in folders)
         self._recall = Recall(memo)
@@ -136,7 +137,9 @@ class LocalArtifacts:
             files = files_of(real, allowed)
         except FileNotFoundError:
             return unmounted(real) or Absent()
-        key = key_of(os.path.realpath(self.home), real)
+        except NotADirectoryError:
+            return Draft(Artifact(identity="no folder", path=real, missing=(CONFIG,)))
+        key = key_of(self.home, real)
         made = conversion_at(real, key, self._recall) if key else None
         return made[1] if made is not None else of_folder(real, files, self._recall)
 

@@ -183,6 +183,8 @@ def volume_at(volume: ColdVolume, home: str) -> Observation[Volume]:
     """Whether a volume of this machine is there, by its identity; another host is not asked by looking."""
     if volume.host is not None:
         return Unknown(reason=f"{volume.path} is on {volume.host}, which is only asked when something is moved")
+    if inside(volume.path, home):
+        return Unknown(reason=f"{volume.path} is in the model cache itself, which is no cold storage")
     try:
         handle = os.open(f"{volume.path}/{IDENTITY}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
@@ -201,6 +203,12 @@ def volume_at(volume: ColdVolume, home: str) -> Observation[Volume]:
     if identity != volume.id:
         return Unknown(reason=f"another volume is mounted at {volume.path}: its {IDENTITY} has another id")
     return Present(value=Volume(path=volume.path, free=room.f_bavail * room.f_frsize))
+
+
+def inside(path: str, home: str) -> bool:
+    """Whether a folder is the model cache or in it."""
+    real, cache = os.path.realpath(path), os.path.realpath(home)
+    return real == cache or real.startswith(f"{cache}/")
 
 
 def same_disk(path: str, home: str) -> bool:

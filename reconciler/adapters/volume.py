@@ -30,7 +30,7 @@ def mounted(path: str, identity: str, *, cache: Files, separate: bool = True) ->
     except OSError as error:
         raise ActionError(
             "volume-unmounted",
-            f"{path} cannot be opened ({error.strerror or error}); nothing was moved; is it mounted?",
+            f"{path} cannot be opened ({error.strerror or error}); nothing was moved (is it mounted?)",
         ) from error
     with files:
         check(files, path, identity, cache=cache if separate else None)
@@ -87,9 +87,7 @@ def initialise(path: str) -> str:
     try:
         files = LocalFiles(path)
     except OSError as error:
-        raise ActionError(
-            "volume-unmounted", f"{path} cannot be opened ({error.strerror or error}); is it mounted?"
-        ) from error
+        raise ActionError("volume-unmounted", f"{path} cannot be opened ({error.strerror or error})") from error
     with files:
         try:
             return _marked(files, secrets.token_hex(16))

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 
 from reconciler.model.bundle import Bundle
-from reconciler.model.desired import ModelSpec, Scalar, Source, launch_reference
+from reconciler.model.desired import ModelSpec, Quantization, Scalar, Source, launch_reference
 from reconciler.model.secret import SECRET
 
 from .check import Document
@@ -19,6 +19,8 @@ def check_models(document: Document, bundle: Bundle) -> None:
         if model.draft is not None:
             _source(document, model.draft, deny, "models", label, "draft")
         _moved(document, label, model)
+        if isinstance(model.convert, Quantization):
+            _converted(document, label, model.convert)
         if model.idle_ttl is not None and model.activation != "on-demand":
             said = f"models.{label}.idle_ttl has no effect on a server that always runs: add activation: on-demand"
             document.error("idle-ttl-without-on-demand", said, "models", label, "idle_ttl")
@@ -78,6 +80,18 @@ def _source(document: Document, source: Source, deny: _Denied, *steps: str) -> N
         named = f"{shown(source.repo or source.path or '')}" + (f" (from {origin})" if origin else "")
         said = f"{where} {named} is denied by policy.deny_sources ({shown(pattern)}): choose another source"
         document.error("source-denied", said, *steps)
+
+
+_FIXED = {"mxfp4": (4, 32), "nvfp4": (4, 16), "mxfp8": (8, 32)}
+"""Bits and group size of the modes that have only one of each (mlx 0.32.4)."""
+
+
+def _converted(document: Document, label: str, settings: Quantization) -> None:
+    bits, group = _FIXED.get(settings.mode or "", (None, None))
+    for name, given, only in (("bits", settings.bits, bits), ("group_size", settings.group_size, group)):
+        if given is not None and only is not None and given != only:
+            said = f"models.{label}.convert.{name} is {given}, and {settings.mode} has {only}: leave it out"
+            document.error("convert-contradicts", said, "models", label, "convert", name)
 
 
 def _moved(document: Document, label: str, model: ModelSpec) -> None:

@@ -62,22 +62,27 @@ def told(decision: Decision) -> Told:
         waiting=frozenset(map(_reason, plan.waiting)),
         blocked=frozenset(map(_reason, plan.blocked)),
         settled=plan.settled,
-        tenths={job.subject: tenth for job in decision.view.facts.in_flight if (tenth := _tenth(job)) is not None},
+        tenths={
+            job.subject: tenth
+            for job in decision.view.facts.in_flight
+            if (tenth := _tenth(job, decision.view.facts.now)) is not None
+        },
     )
 
 
-def _tenth(job: InFlight) -> _Tenth | None:
+def _tenth(job: InFlight, now: float) -> _Tenth | None:
+    """How far a job is that has taken more than a moment; None where there is nothing to tell."""
     progress = job.progress
-    return (progress.what, 10 * progress.done // progress.total) if progress is not None and progress.total else None
+    if now - job.since < _MOMENT or progress is None or not progress.total or not progress.done:
+        return None
+    return (progress.what, min(_WHOLE, 10 * progress.done // progress.total))
 
 
 def _progressed(before: Told, decision: Decision) -> Iterator[_New]:
-    """Jobs that are a tenth further than they were; what ends within a moment says nothing."""
-    now = decision.view.facts.now
+    """Jobs that are a tenth further than they were."""
     for job in decision.view.facts.in_flight:
-        tenth = _tenth(job) if now - job.since >= _MOMENT else None
-        moves = tenth is not None and job.progress is not None and job.progress.done > 0
-        if moves and tenth is not None and tenth[1] < _WHOLE and tenth != before.tenths.get(job.subject):
+        tenth = _tenth(job, decision.view.facts.now)
+        if tenth is not None and tenth[1] < _WHOLE and tenth != before.tenths.get(job.subject):
             yield EventKind.PROGRESS, job.subject, str(job.progress), job.kind, "progress"
 
 

@@ -106,6 +106,8 @@ class Engine:
         backends, in_flight = self._planner.backends, self._jobs.in_flight
         facts = survey(self._host, desired, self._host_file, ledger, backends, in_flight, source=self._declared.problem)
         decision = self._planner.decide(facts, self._host.clock.jitter())
+        if (after := self._idle(decision, outcomes)) is not decision.ledger:
+            decision = self._planner.decide(replace(facts, ledger=after), self._host.clock.jitter())
         seen = journal.events(self._known, ledger, decision, outcomes)
         if decision.ledger != self._ledger or seen:
             self._host.state.save(decision.ledger, seen)
@@ -192,6 +194,22 @@ class Engine:
         self._ledger = ledger
         self._known = replace(self._known, settled=False)
         return events
+
+    def _idle(self, decision: Decision, outcomes: tuple[Outcome, ...]) -> Ledger:
+        """The ledger after actions that ended well and are to be done again at once, which would go on for ever.
+
+        A launch is not among them: its server may have died, which is counted by itself.
+        """
+        ledger = decision.ledger
+        done = [outcome.action for outcome in outcomes if outcome.cause is None]
+        for action in self._planner.chosen(decision):
+            if action in done and not isinstance(action, Launch):
+                error = f"it was done and has to be done again at once ({action.kind}: {action.reason})"
+                failure = backoff.Failure(cause="no-progress", error=error, permanent=True)
+                clock = self._host.clock
+                key = backoff.action_key(action)
+                ledger = backoff.failed(ledger, key, action.kind, failure, clock.now(), clock.jitter())
+        return ledger
 
     def _fold(self, ledger: Ledger, outcome: Outcome) -> Ledger:
         action = outcome.action

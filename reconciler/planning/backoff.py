@@ -18,6 +18,7 @@ WINDOW: Final = 600.0
 """Seconds without a failure after which earlier ones are forgotten, if the server serves."""
 PERSON: Final = 15.0
 """Seconds after which an action is tried again that failed for something a person has to mend."""
+_MEND: Final = {"convert": "change `convert` of the model, or mend what stands against it"}
 _DOUBLINGS: Final = 16
 """After so many the interval is longer than CAP; a number without end would be too large one day."""
 _OF_VOLUMES: Final = ("offload", "restore")
@@ -79,7 +80,10 @@ def held(kind: str, subject: Subject, ledger: Ledger, now: float) -> Waiting | B
         return None
     if attempt.permanent or kind in _OF_VOLUMES:
         return Blocked(
-            subject=subject, reference=attempt.cause, reason=attempt.error, hint="mend that; it is tried again"
+            subject=subject,
+            reference=attempt.cause,
+            reason=attempt.error,
+            hint=f"{_MEND.get(kind, 'mend that')}; it is tried again",
         )
     return Waiting(
         subject=subject,

@@ -8,6 +8,8 @@ from reconciler.model.host import Converter
 from reconciler.model.names import LaunchRef, RepoRef
 from reconciler.model.observed import Conversion, Recipe
 
+_BITS: Final = {"affine": 4, "mxfp4": 4, "nvfp4": 4, "mxfp8": 8}
+"""Bits per weight of each mode where none are given (`defaults_for_mode`, mlx-lm 0.32.2)."""
 _HALF: Final = 16
 """Bits of a weight that is not quantised."""
 _PER_GROUP: Final = 32
@@ -26,6 +28,8 @@ def arguments(
     """
     if isinstance(model.convert, Quantization):
         values = {name: getattr(model.convert, name) for name in ("bits", "group_size", "mode", "dtype")}
+        if values["bits"] is None and (values["group_size"] or values["mode"]):
+            values["bits"] = _BITS.get(values["mode"] or "affine")  # what the converter takes then
         return tuple(f"{name}={value}" for name, value in values.items() if value is not None)
     if model.convert == "force":
         return ()

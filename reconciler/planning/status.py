@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from reconciler.model.base import noun
 from reconciler.model.change import Change, Verdict
-from reconciler.model.observed import Health, Standing
+from reconciler.model.observed import Health, Present, Standing
 from reconciler.model.plan import Plan
 from reconciler.model.view import View
 
@@ -92,8 +92,12 @@ def _health(change: Change) -> HealthStatus:
             return HealthStatus.UNKNOWN
         case Verdict.SUSPENDED | Verdict.ASLEEP:
             return HealthStatus.SUSPENDED
-        case Verdict.MATCHES | Verdict.CACHED:
+        case Verdict.MATCHES:
             return HealthStatus.HEALTHY
+        case Verdict.CACHED:
+            found = change.target.artifact if change.target is not None else None
+            sound = isinstance(found, Present) and found.value.sound
+            return HealthStatus.HEALTHY if sound else HealthStatus.MISSING
         case Verdict.MISSING | Verdict.OCCUPIED | Verdict.DEAD_RECORD:
             return HealthStatus.MISSING
         case Verdict.STARTING | Verdict.ORPHANED:

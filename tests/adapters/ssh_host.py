@@ -44,7 +44,7 @@ _CONFIG: Final = """Host *
 
 @dataclass
 class Cut:
-    """Where the connection ends: in the middle of the n-th request, or after the n-th answer."""
+    """Where the connection ends: in the middle of the n-th request, or with the n-th answer, which may still arrive."""
 
     at: int = 0
     """0: nowhere."""

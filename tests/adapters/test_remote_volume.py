@@ -160,20 +160,20 @@ def test_without_ssh_nothing_is_reached(place: RemotePlace) -> None:
 
 @pytest.mark.fault("O14")
 @pytest.mark.parametrize(
-    ("said", "cause"),
+    ("said", "silence", "cause"),
     [
-        (b"", "volume-unreachable"),
-        (GREETED, "volume-connection-lost"),
-        (GREETED + b'{"ok": 1}\n{"ok": ', "volume-connection-lost"),
+        (b"", 0.5, "volume-unreachable"),
+        (GREETED, 3.0, "volume-connection-lost"),  # the connection itself takes a moment
+        (GREETED + b'{"ok": 1}\n{"ok": ', 3.0, "volume-connection-lost"),
     ],
     ids=["nothing", "its greeting", "half an answer"],
 )
-def test_a_host_that_hangs(place: RemotePlace, said: bytes, cause: str) -> None:
+def test_a_host_that_hangs(place: RemotePlace, said: bytes, silence: float, cause: str) -> None:
     async def serve(process: Process) -> None:
         process.stdout.write(said)
         await process.wait_closed()
 
-    place.host.serve, place.silence = serve, 0.5
+    place.host.serve, place.silence = serve, silence
     error = kept(place)
     assert (error.cause, error.permanent) == (cause, False)
     assert "said nothing for" in error.message

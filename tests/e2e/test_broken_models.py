@@ -379,6 +379,7 @@ def test_a_hub_is_asked_for_nothing_neither_what_is_cached_nor_a_bare_name(ensem
         assert ensemble.labels() == ["alpha"]
         assert asked == []
         assert "[source-not-found]" in ensemble.apply(ExitCode.BLOCKED)
+        assert ensemble.status("absent")["reference"] == "source-not-found"
         assert ensemble.labels() == ["alpha"]
         assert asked, "what is not here is asked about"
         assert not [path for path in asked if "demo/absent" not in path], "and nothing else is"

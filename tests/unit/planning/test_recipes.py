@@ -116,7 +116,9 @@ def test_a_hint_is_a_part_of_the_repositorys_name_in_any_case(repo: str, expecte
     [
         (Quantization(bits=4), ("bits=4",)),
         (Quantization(dtype="bfloat16", group_size=32, bits=8), ("bits=8", "group_size=32", "dtype=bfloat16")),
-        (Quantization(mode="mxfp4"), ("mode=mxfp4",)),
+        (Quantization(mode="mxfp4"), ("bits=4", "mode=mxfp4")),
+        (Quantization(group_size=32), ("bits=4", "group_size=32")),
+        (Quantization(mode="mxfp8"), ("bits=8", "mode=mxfp8")),
         (Quantization(), ()),
         ("force", ()),
         ("skip", None),
