@@ -146,7 +146,8 @@ def _reason(order: Order) -> str:
         case VerifyOrder(bytes=0):
             return "measure what it takes in memory"
         case VerifyOrder():
-            return f"verify {human(order.bytes)}, once"
+            what = " of what was converted from it" if "/converted--" in order.path else ""
+            return f"verify {human(order.bytes)}{what}, once"
 
 
 VERB = Ensure

@@ -31,6 +31,8 @@ def inventory(home: str, volumes: Mapping[str, ColdVolume]) -> Iterator[Holding]
             yield _repository(name, path)
         elif name.startswith(_CONVERTED) and os.path.isdir(path):
             yield from _conversions(path)
+        elif name.startswith(f".{_REPO}") and os.path.isdir(path):
+            yield _left(Place.CACHE, name, path)
         elif name.startswith(PREFIX) and name.endswith(".json"):
             yield from _offloaded(path, name, volumes)
 
@@ -62,8 +64,12 @@ def _revisions(folder: str, prefix: str) -> Iterator[str]:
 
 
 def _conversions(folder: str) -> Iterator[Holding]:
-    for key in sorted(name for name in os.listdir(folder) if not name.startswith(".")):
+    for key in sorted(os.listdir(folder)):
         path = f"{folder}/{key}"
+        if key.startswith(".") or not os.path.isdir(path):
+            if key.endswith(".converting"):
+                yield _left(Place.CONVERTED, f"{os.path.basename(folder)}/{key}", path)
+            continue
         try:
             receipt = parse_conversion(read_file(f"{path}/receipt.json"))
         except (OSError, Damaged):
@@ -79,6 +85,12 @@ def _conversions(folder: str) -> Iterator[Holding]:
             references=(source or recipe.source,) if recipe is not None else (),
             identity=f"recipe:{key}",
         )
+
+
+def _left(place: Place, name: str, path: str) -> Holding:
+    """What a run that was cut off has left."""
+    bytes_ = sum(size for _, size in _files(path))
+    return Holding(place=place, name=name, path=path, bytes=bytes_, unfinished=bytes_)
 
 
 def _offloaded(path: str, name: str, volumes: Mapping[str, ColdVolume]) -> Iterator[Holding]:

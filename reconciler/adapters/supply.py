@@ -137,8 +137,9 @@ class LocalSupply:
             raise
         if bad:
             names = ", ".join(bad[:3]) + (", ..." if len(bad) > 3 else "")  # noqa: PLR2004
+            place = f"what was converted from {reference}" if "/converted--" in path else reference
             raise ActionError(
-                "artifact-corrupt", f"the content of {names} in {reference} is not what its name promises; it was kept"
+                "artifact-corrupt", f"the content of {names} in {place} is not what it was; nothing was removed"
             )
 
     async def _measured(self, path: str, runtime: tuple[str, ...]) -> None:
@@ -216,7 +217,13 @@ class LocalSupply:
         place = self._host_file.volumes.get(order.volume)
         if place is None:
             raise ActionError("volume-unnamed", f"the host file names no volume {order.volume}; nothing was moved")
-        with _locked(f"{home}/.{folder}.lock", order.repo), LocalFiles(home) as hub, LocalFiles(str(record)) as notes:
+        # Beside the library's own locks, where its tools look for nothing else.
+        os.makedirs(f"{home}/.locks", exist_ok=True)
+        with (
+            _locked(f"{home}/.locks/{folder}.reconciler", order.repo),
+            LocalFiles(home) as hub,
+            LocalFiles(str(record)) as notes,
+        ):
 
             def opened() -> "AbstractContextManager[Files]":
                 return self._volume(order.volume, hub)

@@ -21,6 +21,8 @@ class Outcome:
     """Class of the failure; None: it succeeded."""
     error: str = ""
     permanent: bool = False
+    cancelled: bool = False
+    """Nobody wanted it any more; it neither failed nor succeeded."""
     lesson: Lesson | None = None
     """What it has learned."""
 
@@ -70,8 +72,10 @@ class Jobs:
     def reap(self) -> list[Outcome]:
         """The outcomes of jobs that have ended since the last call, in the order of their start."""
         done = [subject for subject, (_, _, task) in self._running.items() if task.done()]
-        tasks = [self._running.pop(subject)[2] for subject in done]
-        return [task.result() for task in tasks if not task.cancelled()]
+        ended = [self._running.pop(subject) for subject in done]
+        return [
+            Outcome(action=action, cancelled=True) if task.cancelled() else task.result() for action, _, task in ended
+        ]
 
     def cancel(self, subjects: Iterable[Subject]) -> None:
         """End what nobody wants any more; it stays under way until it has."""

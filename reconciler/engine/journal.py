@@ -108,7 +108,10 @@ def events(before: Told, known: Ledger, decision: Decision, outcomes: Iterable[O
 def _ended(outcomes: Iterable[Outcome]) -> Iterator[_New]:
     for outcome in outcomes:
         action = outcome.action
-        if outcome.cause is None:
+        if outcome.cancelled:
+            said = f"{action.kind} was cancelled, as nobody wants it any more; what has arrived is kept"
+            yield EventKind.DONE, action.subject, said, action.kind, "cancelled"
+        elif outcome.cause is None:
             yield EventKind.DONE, action.subject, f"{action.kind} done", action.kind, action.reference
         else:
             yield EventKind.FAILED, action.subject, outcome.error, action.kind, outcome.cause

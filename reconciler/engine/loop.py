@@ -201,7 +201,7 @@ class Engine:
         A launch is not among them: its server may have died, which is counted by itself.
         """
         ledger = decision.ledger
-        done = [outcome.action for outcome in outcomes if outcome.cause is None]
+        done = [outcome.action for outcome in outcomes if outcome.cause is None and not outcome.cancelled]
         for action in self._planner.chosen(decision):
             if action in done and not isinstance(action, Launch):
                 error = f"it was done and has to be done again at once ({action.kind}: {action.reason})"
@@ -217,6 +217,8 @@ class Engine:
             ledger = replace(ledger, sources={**ledger.sources, **outcome.lesson.sources})
         order = action.order if isinstance(action, Launch) else None
         key, spec_hash = (order.label, order.spec_hash) if order else (backoff.action_key(action), action.kind)
+        if outcome.cancelled:
+            return ledger
         if outcome.cause is None:
             if order is None and key in ledger.attempts:
                 return replace(ledger, attempts={k: a for k, a in ledger.attempts.items() if k != key})

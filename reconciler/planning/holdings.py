@@ -35,6 +35,9 @@ def kept(
 
 def _roots(facts: Facts, targets: Mapping[str, Target], holding: Holding) -> tuple[Root, ...]:
     match holding.place:
+        case Place.CACHE if holding.name.startswith("."):
+            # It may hold the only copy: the protocol knows, and nobody else should touch it.
+            return (Root(kind="moving", reason="the next offload or restore of it finishes what was cut off"),)
         case Place.CACHE:
             return (*roots(facts, targets, holding.name), *sources(facts, holding.name))
         case Place.CONVERTED:

@@ -39,8 +39,14 @@ class Decision:
 class Planner:
     """The deciding core, with the plug-ins it was given."""
 
-    def __init__(self, backends: Mapping[str, Backend], verbs: Sequence[type[Verb]]) -> None:
-        self.backends = backends
+    def __init__(
+        self,
+        backends: Mapping[str, Backend],
+        verbs: Sequence[type[Verb]],
+        only: frozenset[Subject] | None = None,
+    ) -> None:
+        """`only`: what may be acted on, where a person has asked for nothing else; None: everything."""
+        self.backends, self.only = backends, only
         self._resolver = Resolver(backends)
         self.verbs = verbs
 
@@ -51,12 +57,27 @@ class Planner:
         ledger = remember(facts, targets, changes, jitter)
         view = look(replace(facts, ledger=ledger), targets, changes)
         plan = propose(view, self.verbs)
+        if self.only is not None:
+            plan = _about(plan, self.only)
         return Decision(view=view, plan=plan, ledger=view.facts.ledger, obsolete=_obsolete(view))
+
+    def about(self, subjects: Iterable[Subject]) -> "Planner":
+        """One that acts on nothing else."""
+        return Planner(self.backends, self.verbs, frozenset(subjects))
 
     def chosen(self, decision: Decision) -> tuple[Verb, ...]:
         """The actions of a decision of this planner, as the verbs that proposed them."""
         # Every action of a plan was made by a verb; the noun Plan cannot say so, it is below them.
         return cast("tuple[Verb, ...]", decision.plan.actions)
+
+
+def _about(plan: Plan, subjects: frozenset[Subject]) -> Plan:
+    """The part of a plan that is about some subjects; nothing else is begun or waited for."""
+    return Plan(
+        actions=tuple(action for action in plan.actions if action.subject in subjects),
+        waiting=tuple(entry for entry in plan.waiting if entry.subject in subjects),
+        blocked=tuple(entry for entry in plan.blocked if entry.subject in subjects),
+    )
 
 
 def _obsolete(view: View) -> tuple[Subject, ...]:

@@ -27,7 +27,7 @@ class Root:
     """Why something may not be removed."""
 
     kind: str
-    """`serving`, `desired`, `generation` or `source`."""
+    """`serving`, `desired`, `generation`, `source`, `offloaded` or `moving`."""
     reason: str
 
 
@@ -149,7 +149,7 @@ def _offload(facts: Facts, targets: Mapping[str, Target], reference: str, by_han
     found, repo = facts.observed.artifact(reference), repository(reference)
     if not isinstance(found, Present) or found.value.read_only or reference.startswith("/"):
         if by_hand and (reason := _nothing_to_move(facts, reference)):
-            return _kept(reference, "offload-refused", reason, "nothing was moved")
+            return _kept(reference, "offload-refused", reason, "see: reconciler artifacts")
         return None
     needs = next(roots(facts, targets, repo), None)
     if facts.observed.blind is not None:

@@ -76,6 +76,7 @@ def supply(wanted: Wanted, facts: Facts) -> Supply:
     here = found.value if isinstance(found, Present) else None
     host, storage = facts.host.converter, facts.observed.storage
     settings = None if wanted.is_draft else _settings(wanted, here, facts)
+    made = None
     if settings is not None:
         copy = storage.cold.get(text)
         commit = here.identity if here is not None else (copy.artifact.identity if copy is not None else None)
@@ -85,8 +86,10 @@ def supply(wanted: Wanted, facts: Facts) -> Supply:
     if isinstance(reference, RepoRef) and _leaving(reference.repo, facts):
         return Supply(artifact=found, awaits=f"{text} is just being moved to cold storage")
     base = _base(wanted, found, facts)
-    if settings is None or base.order is not None or base.problem is not None or base.awaits:
-        return base if settings is None else _not_yet(base)
+    if settings is None:
+        return base
+    if base.order is not None or base.problem is not None or base.awaits:
+        return _not_yet(base, made.artifact.verdict if made is not None else "")
     return _conversion(wanted, base, settings, facts)
 
 
@@ -114,9 +117,13 @@ def _leaving(repo: str, facts: Facts) -> bool:
     return any(reference.partition("@")[0] == repo for reference in going)
 
 
-def _not_yet(base: Supply) -> Supply:
-    """The base is on its way; what is served is not there."""
-    return replace(base, artifact=Absent())
+def _not_yet(base: Supply, verdict: str) -> Supply:
+    """The base is on its way; what is served is not there, or is damaged (`verdict`) and made from it again."""
+    problem = base.problem
+    if problem is not None and verdict:
+        reason = f"what was converted is {verdict}, and making it again needs its base: {problem.reason}"
+        problem = Finding(reference=problem.reference, reason=reason, hint=problem.hint)
+    return replace(base, artifact=Absent(), problem=problem)
 
 
 def _converted(wanted: Wanted, made: Conversion, text: str) -> Supply:

@@ -12,31 +12,31 @@ from .profile import worlds
 from .weights import crowded, retuned, shaken, supplied
 
 
-@worlds(120)
+@worlds(80)
 @given(supplied())
 def test_every_world_of_weights_comes_to_rest_and_says_why(scenario: Scenario) -> None:
     supply_checks.everything(scenario)
 
 
-@worlds(120)
+@worlds(80)
 @given(supplied(plain=True))
 def test_what_a_forecast_says_of_weights_is_what_happens(scenario: Scenario) -> None:
     supply_checks.everything(scenario)
 
 
-@worlds(100)
+@worlds(70)
 @given(supplied().flatmap(shaken))
 def test_damage_and_full_disks_and_a_silent_hub_are_survived(scenario: Scenario) -> None:
     supply_checks.everything(scenario)
 
 
-@worlds(100)
+@worlds(70)
 @given(supplied(fresh=True).flatmap(retuned))
 def test_people_may_ask_for_other_weights_at_any_time(scenario: Scenario) -> None:
     supply_checks.everything(scenario)
 
 
-@worlds(100)
+@worlds(70)
 @given(supplied().flatmap(faulty))
 def test_requests_for_weights_may_go_wrong(scenario: Scenario) -> None:
     supply_checks.everything(scenario)
@@ -54,13 +54,13 @@ def test_bad_weights_stop_no_server(scenario: Scenario) -> None:
     supply_checks.bad_weights_stop_nobody(scenario)
 
 
-@worlds(150)
+@worlds(120)
 @given(crowded())
 def test_an_order_of_conversions_and_launches_that_fits_is_found(scenario: Scenario) -> None:
     supply_checks.some_order_is_found(scenario)
 
 
-@worlds(12)
+@worlds(10)
 @given(supplied(least=1, most=2, plain=True, fresh=True))
 def test_killed_at_every_await_the_weights_come_to_the_same_place(scenario: Scenario) -> None:
     scenario = replace(scenario, truth=replace(scenario.truth, ledger=replace(scenario.truth.ledger, wishes={})))

@@ -16,6 +16,7 @@ from reconciler.model.desired import Desired
 from reconciler.model.event import Event, EventKind
 from reconciler.model.names import artifact_subject, server_subject
 from reconciler.model.problem import ExitCode, ReconcilerError, worst
+from reconciler.planning.plan import Planner
 from reconciler.surface.composition import Composition
 from reconciler.surface.control.asking import connect
 from reconciler.surface.render import ending
@@ -25,15 +26,19 @@ _MARGIN = 10.0
 """Seconds after its own deadline for which a running loop is still listened to."""
 
 
-def settle(composition: Composition, desired: Desired, request: Request, timeout: float) -> ExitCode:
+def settle(
+    composition: Composition, desired: Desired, request: Request, timeout: float, planner: Planner | None = None
+) -> ExitCode:
     """Do what was asked and run the loop until nothing is left to do, or for `timeout` seconds, and say how it ended.
+
+    `planner` decides instead of the usual one, where a person has asked for a part of what could be done.
 
     SIGINT and SIGTERM end the loop and never a server. Wants the lock of the state directory to be held.
     """
     gc.enable()  # switched off for short commands, which free nothing
     try:
         with progress(_color()) as shown:
-            came = asyncio.run(_settle(composition, desired, request, timeout, shown))
+            came = asyncio.run(_settle(composition, desired, request, timeout, shown, planner or composition.planner))
     except KeyboardInterrupt:
         click.echo("interrupted: servers stay as they are, and the next run goes on from there", err=True)
         return ExitCode.INTERRUPTED
@@ -41,11 +46,11 @@ def settle(composition: Composition, desired: Desired, request: Request, timeout
 
 
 async def _settle(
-    composition: Composition, desired: Desired, request: Request, timeout: float, shown: Progress
+    composition: Composition, desired: Desired, request: Request, timeout: float, shown: Progress, planner: Planner
 ) -> Ending:
     host = composition.host
     composition.ask()
-    engine = Engine(host, composition.planner, Fixed(desired), composition.host_file, shown.told)
+    engine = Engine(host, planner, Fixed(desired), composition.host_file, shown.told)
     engine.request(request.change)
     with terminable():
         try:

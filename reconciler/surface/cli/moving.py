@@ -37,7 +37,9 @@ def carry_out(
     if is_watched(composition):
         return hand_over(composition, request, seconds(_PATIENCE))
     with composition.exclusively(f"{do} {' '.join(references)}"):
-        return settle(composition, desired, request, seconds(_PATIENCE))
+        # What else the desired state would have done was not shown, and is not done.
+        planner = composition.planner.about(map(artifact_subject, references))
+        return settle(composition, desired, request, seconds(_PATIENCE), planner)
 
 
 def _reference(desired: Desired, text: str) -> str:
@@ -88,9 +90,9 @@ def _there(decision: Decision, request: Request, reference: str) -> str:
     if request.do is Asked.RESTORE and here:
         return f"{reference} is in the model cache, and stays there"
     if subject in decision.view.supplies:
-        raise _refused("not-yet", f"{reference} has to be brought or verified first", "reconciler apply")
+        raise _refused("not-yet", f"{reference} has to be brought or verified first", "say first: reconciler apply")
     raise _refused(
-        "unknown-weights", f"there is no copy of {reference}, here or in cold storage", "reconciler artifacts"
+        "unknown-weights", f"there is no copy of {reference}, here or in cold storage", "see: reconciler artifacts"
     )
 
 

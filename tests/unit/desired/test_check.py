@@ -108,6 +108,11 @@ BROKEN: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "moved without a port": (one_model(moved_from="8100"), "5:17 moved-without-port", ("none",)),
     "moved nowhere": (one_model(port="8100", moved_from="8100"), "6:17 moved-nowhere", ("old port",)),
     "a lifetime of what always runs": (one_model(idle_ttl="15m"), "5:15 idle-ttl-without-on-demand", ("on-demand",)),
+    "a mode with one size": (
+        one_model(convert="{mode: mxfp4, bits: 5}"),
+        "5:34 convert-contradicts",
+        ("leave it out",),
+    ),
     "required twice": (one_model(requires="[tools, tools]"), "5:15 duplicate-requirement", ("twice",)),
     "a flag for a value": (one_model(options="{x: --trust-remote-code}"), "5:18 value-like-a-flag", ("flag",)),
     "a flag for a name": (one_model(options="{--trust: 1}"), "5:15 looks-like-a-flag", ("trust",)),

@@ -102,7 +102,7 @@ def test_what_the_hub_refuses_is_said_in_its_words(tell: Tell) -> None:
 def test_what_passes_is_waited_for_and_asked_again_when_it_is_due(tell: Tell) -> None:
     later = "{problem: hub-unreachable, retry_in: 30}"
     outcome = tell(ONE, f"{ONLINE}ledger: {{sources: {{acme/fast@main: {later}}}}}\n")
-    assert outcome.steps[0].plan.waiting[0].reference == "source-unavailable"
+    assert outcome.steps[0].plan.waiting[0].reference == "hub-unreachable"
     assert outcome.steps[0].plan.look_again == outcome.first.facts.now + 30
     assert kinds(outcome) == [("ensure", "artifact/acme/fast@main")]
 
