@@ -185,6 +185,7 @@ class LocalSupply:
 
         def work(watch: "Watch") -> None:
             with self._moving(order) as (folder, places):
+                _refuse_used(f"{self._artifacts.home}/{folder}", order.repo)
                 offload(folder, places, at=self._clock.now(), watch=watch)
 
         with self._metered(order.reference, order.bytes, "reading") as meter:
@@ -239,6 +240,23 @@ class LocalSupply:
         from .volume import mounted
 
         return mounted(place.path, place.id, cache=hub, separate=place.separate)
+
+
+def _refuse_used(folder: str, repo: str) -> None:
+    """Any process that was started with a path in the folder keeps it here: a server of another state directory too.
+
+    Raises ActionError. The run records say it of our own servers before; this sees what nobody told us.
+    """
+    import psutil
+
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or ()
+        if any(f"{folder}/" in f"{word}/" for word in words):
+            raise ActionError(
+                "source-in-use",
+                f"{repo} stays here: pid {process.pid} was started with it ({words[0]} ...); nothing was moved",
+                permanent=True,
+            )
 
 
 @contextlib.contextmanager

@@ -123,14 +123,18 @@ class Engine:
         return decision
 
     async def settle(self, deadline: float) -> Ending:
-        """Run until there is nothing to do or wait for, twice in a row, or until `deadline` (epoch seconds)."""
+        """Run until there is nothing to do or wait for, twice in a row, or until `deadline` (epoch seconds).
+
+        It ends unsettled, too, where only a hub would be asked again, and not soon.
+        """
         self._steady = 0
         try:
             while True:
                 decision = self.tick()
                 if self._steady >= _STEADY:
                     return Ending(decision=decision, settled=True)
-                if self._host.clock.now() >= deadline:
+                now = self._host.clock.now()
+                if now >= deadline or decision.plan.parked(now):
                     return Ending(decision=decision, settled=False)
                 await self._pause(decision, deadline)
         finally:

@@ -183,7 +183,8 @@ class Artifact:
             weights = [name for name in self.missing if ".safetensors" in name and ".json" not in name]
             if weights and self.shards > 1:
                 return f"partial ({self.shards - len(weights)} of {self.shards} shards)"
-            return f"partial ({', '.join(self.missing[:_NAMED])}{', ...' if len(self.missing) > _NAMED else ''})"
+            names = [name.partition(" (")[0] for name in self.missing[:_NAMED]]
+            return f"partial ({', '.join(names)}{', ...' if len(self.missing) > _NAMED else ''})"
         return "not verified" if self.unverified else "complete"
 
 

@@ -2,12 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import ClassVar, Protocol
+from typing import ClassVar, Final, Protocol
 
 from .base import noun
 from .names import Subject
 from .observed import Artifact, ColdCopy, Conversion, GatewayState, Observation, ObservedState, ServerProcess
 from .supply import Progress, SourceCheck
+
+_OF_A_HUB: Final = ("hub-unavailable", "hub-unreachable", "source-rate-limited")
+_LATER: Final = 30.0
+"""Seconds for which it is worth to stay."""
 
 
 @noun
@@ -150,6 +154,14 @@ class Plan:
     def settled(self) -> bool:
         """Whether looking again would decide the same, until somebody changes something."""
         return not self.actions and not self.waiting
+
+    def parked(self, now: float) -> bool:
+        """Whether all that is left is to ask a hub again, and not soon: whoever waits may come back later."""
+        return (
+            not self.actions
+            and bool(self.waiting)
+            and all(w.reference in _OF_A_HUB and w.until is not None and w.until - now >= _LATER for w in self.waiting)
+        )
 
     @property
     def look_again(self) -> float | None:

@@ -6,8 +6,7 @@
 The converter runs in our process group, last in line for the processor, with nothing to read. It is ended, by TERM
 and then by KILL for the whole group, as soon as our standard input ends: that is how the one who asked cancels, and
 what is left of him when he was killed. The lock is held by the converter itself as well, so that it stays taken for
-as long as anything of it could still write, whoever was killed. What is at `dest` when the lock was taken is what
-an earlier run left behind, and is removed.
+as long as anything of it could still write, whoever was killed. Nothing is removed here: `dest` must be absent.
 
 One JSON object a line is printed:
 

@@ -29,7 +29,7 @@ def machine(home: Home) -> Iterator[Supplied]:
         yield made
 
 
-@pytest.mark.req("S0-05", "S1-29", "S1-30", "S1-68", "S1-69", "S4-26", "S4-46")
+@pytest.mark.req("S0-05", "S1-29", "S1-30", "S1-68", "S1-69")
 def test_a_declared_base_and_its_draft_are_brought_verified_converted_and_served(machine: Supplied) -> None:
     """The whole way, and what is known at its end: the commit, where it came from, and what clients are told."""
     commit = machine.offers("acme/base", "One line, said twice.", base=True)

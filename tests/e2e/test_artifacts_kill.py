@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -152,6 +153,15 @@ def converting(machine: Supplied) -> list[psutil.Process]:
     return found
 
 
+def grows(folder: Path) -> bool:
+    """Whether a large file is being written somewhere in a folder."""
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            if path.lstat().st_size > 2**20:
+                return True
+    return False
+
+
 @ways
 @pytest.mark.fault("O02")
 def test_o02_ended_in_the_middle_of_a_move(machine: Supplied, number: signal.Signals) -> None:
@@ -166,10 +176,7 @@ def test_o02_ended_in_the_middle_of_a_move(machine: Supplied, number: signal.Sig
     before = digests(machine.cached("demo/alpha"))
     machine.declare("alpha", alpha={"convert": "force"})
 
-    def copied() -> bool:
-        return any(path.stat().st_size > 2**20 for path in machine.volume.rglob("*") if path.is_file())
-
-    ended(machine, number, copied, "a part of it is on the volume")
+    ended(machine, number, lambda: grows(machine.volume), "a part of it is on the volume")
     assert digests(machine.cached("demo/alpha")) == before, "it was in the middle: all of it is still here"
     assert machine.routed() == {"alpha"}
     pid = machine.pid("alpha")
@@ -179,4 +186,29 @@ def test_o02_ended_in_the_middle_of_a_move(machine: Supplied, number: signal.Sig
     there = digests(machine.moved("demo/alpha"))
     assert before.items() <= there.items()
     assert len(machine.on_volume()) == 2, "its identity and the repository, and nothing that was begun"
+    assert "Nothing to do." in machine.apply()
+
+
+@ways
+@pytest.mark.fault("O18")
+def test_o18_ended_in_the_middle_of_a_return(machine: Supplied, number: signal.Signals) -> None:
+    """The copy in cold storage stays as it is, and no server is launched on a part of it."""
+    machine.has_volume()
+    machine.quick()
+    cached(machine, "demo/alpha", LARGE)
+    before = digests(machine.cached("demo/alpha"))
+    machine.declare()
+    assert machine.run("offload", "demo/alpha", "--yes").code == ExitCode.OK
+    assert not machine.cached("demo/alpha").exists()
+    copy = digests(machine.moved("demo/alpha"))
+    machine.declare("alpha")
+
+    ended(machine, number, lambda: grows(machine.home.hub), "a part of it is here")
+    assert machine.running() == []
+    assert digests(machine.moved("demo/alpha")) == copy
+    machine.apply()
+    assert machine.routed() == {"alpha"}
+    assert digests(machine.cached("demo/alpha")) == before
+    assert digests(machine.moved("demo/alpha")) == copy
+    assert machine.launches("alpha") == 1
     assert "Nothing to do." in machine.apply()

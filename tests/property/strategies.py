@@ -228,7 +228,9 @@ def _routes(draw: st.DrawFn, desired: Desired, found: Mapping[str, Record], upst
                 label=label,
                 aliases=tuple(sorted(spec.aliases)) if spec is not None else (),
                 upstream=upstream if upstreams else None,
-                context_length=spec.context_length if spec is not None else None,
+                context_length=spec.context_length
+                if spec is not None and isinstance(spec.context_length, int)
+                else None,
                 request_params={},
             )
         )

@@ -139,7 +139,7 @@ def a_refusal_of_the_hub_is_kept_quiet(patch: Patch) -> None:
     wrap(patch, resolve, "supply", served)
 
 
-@bug("any")
+@bug()
 def an_answer_of_the_hub_is_not_believed(patch: Patch) -> None:
     patch.setattr(supply, "outlived", lambda check, now: True)
 

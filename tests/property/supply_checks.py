@@ -123,14 +123,23 @@ def unserved_is_explained(decision: Decision) -> None:
     waiting = {r for r, check in decision.view.facts.ledger.sources.items() if check.pending}
     said = {blocked.subject for blocked in decision.plan.blocked}
     served = {change.label for change in decision.view.changes if change.verdict is Verdict.MATCHES}
-    for label, target in decision.view.targets.items():
-        references = {str(launch_reference(s)) for s in (target.spec.source, target.spec.draft) if s is not None}
-        if label in served:
+    targets = decision.view.targets
+    for label, target in targets.items():
+        references = _sources(target)
+        if (
+            label in served
+            or references & waiting
+            or (_ready(target.artifact) and _drafted(decision.view.facts, target))
+        ):
             continue
-        if (_ready(target.artifact) and _drafted(decision.view.facts, target)) or references & waiting:
-            continue
-        subjects = {server_subject(label), *map(artifact_subject, references)}
+        # What stands against weights is said once, of whoever waits for them.
+        subjects = {server_subject(other) for other, sharing in targets.items() if _sources(sharing) & references}
+        subjects |= {artifact_subject(reference) for reference in references}
         assert subjects & said, f"nobody says why {label} has no weights: {target.artifact}"
+
+
+def _sources(target: Target) -> set[str]:
+    return {str(launch_reference(s)) for s in (target.spec.source, target.spec.draft) if s is not None}
 
 
 def _ready(found: Observation[Artifact]) -> bool:
@@ -229,7 +238,7 @@ def nobody_is_left_standing(run: Run) -> None:
         if isinstance(order, FetchOrder | ConvertOrder):
             waiting = [c for c in view.changes if c.target is not None and order in c.target.supplies]
             left = {c.subject for c in waiting if c.verdict is not Verdict.MATCHES}
-            assert subject in said or (waiting and left <= said), f"nobody says why {order} is not done"
+            assert subject in said or left & said or (waiting and not left), f"nobody says why {order} is not done"
 
 
 # --------------------------------------------------------------------------------------------------------- any order

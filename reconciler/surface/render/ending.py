@@ -34,6 +34,6 @@ def lines(ending: Mapping[str, Any]) -> Iterator[str]:
         yield printable(said)
     for entry in ending["waiting"]:
         yield printable(f"unsettled {entry['subject']}: {entry['reason']} [{entry['reference']}]")
-    settled = "settled" if ending["settled"] else "not settled before the deadline"
+    settled = "settled" if ending["settled"] else "not settled yet"
     subjects = {entry["subject"] for entry in ending["blocked"]}
     yield f"Done: {settled}; {count(int(ending['serving']), 'server')} serving, {len(subjects)} blocked."
