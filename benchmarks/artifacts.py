@@ -10,10 +10,10 @@ from pathlib import Path
 
 from benchmarks.launching import pairs
 from benchmarks.worlds import write_cache
-from reconciler.adapters.digests import Digests
-from reconciler.adapters.hf_cache import LocalArtifacts
-from reconciler.adapters.promises import Promise, stamp_of
-from reconciler.adapters.verification import verify
+from reconciler.adapters.cache.digests import Digests
+from reconciler.adapters.cache.hf_cache import LocalArtifacts
+from reconciler.adapters.cache.promises import Promise, stamp_of
+from reconciler.adapters.cache.verification import verify
 
 REFERENCES = tuple(f"bench/synth-{number:05d}@main" for number in range(3))
 SHARD = 128 * 2**20

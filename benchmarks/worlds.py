@@ -5,9 +5,9 @@ import json
 import struct
 from pathlib import Path
 
-from reconciler.adapters.digests import Digests
-from reconciler.adapters.hf_cache import LocalArtifacts
-from reconciler.adapters.model_memory_key import memory_key
+from reconciler.adapters.cache.digests import Digests
+from reconciler.adapters.cache.hf_cache import LocalArtifacts
+from reconciler.adapters.memory.model_memory_key import memory_key
 
 FIRST_PORT = 20_000
 

@@ -105,9 +105,9 @@ class Wired:
         return tail(log, start, lines) if log else ()
 
     def mark_volume(self, path: str) -> tuple[str, str, bool]:
-        from reconciler.adapters.hf_cache import cache_root
-        from reconciler.adapters.storage import inside, same_disk
-        from reconciler.adapters.volume import initialise
+        from reconciler.adapters.cache.hf_cache import cache_root
+        from reconciler.adapters.cache.storage import inside, same_disk
+        from reconciler.adapters.cold.volume import initialise
 
         place = os.path.abspath(os.path.expanduser(path))
         if inside(place, cache_root(os.environ)):
@@ -164,9 +164,9 @@ class LocalHost:
     """This machine: its ports, and what has to be ended with the event loop."""
 
     def __init__(self, host_file: HostFile, backends: Mapping[str, Backend]) -> None:
-        from reconciler.adapters.digests import Digests
+        from reconciler.adapters.cache.digests import Digests
+        from reconciler.adapters.cache.hf_cache import LocalArtifacts
         from reconciler.adapters.gateway_files import LocalGateways
-        from reconciler.adapters.hf_cache import LocalArtifacts
         from reconciler.adapters.listeners import LocalListeners
         from reconciler.adapters.machine import LocalMachine, working_set
         from reconciler.adapters.processes import LocalProcesses

@@ -9,7 +9,7 @@ from reconciler.model.host import HostFile
 from reconciler.model.observed import Absent, HostFacts, Observation, Present, Unknown
 
 if TYPE_CHECKING:
-    from .digests import Digests
+    from reconciler.adapters.cache.digests import Digests
 
 _OWN_BACKEND: Final = "mlx-lm"
 _OWN_PACKAGE: Final = "mlx_lm"

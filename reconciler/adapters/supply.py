@@ -11,21 +11,21 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from reconciler.adapters.cache.digests import Digests
+from reconciler.adapters.cache.hf_cache import LocalArtifacts
 from reconciler.model.host import HostFile
 from reconciler.model.names import Subject, artifact_subject
 from reconciler.model.supply import ConvertOrder, FetchOrder, MoveOrder, Progress, SourceCheck, VerifyOrder
 from reconciler.ports.errors import ActionError, ObservationError
 from reconciler.ports.host import Clock
 
-from .digests import Digests
-from .hf_cache import LocalArtifacts
 from .machine import WORKING_SET
 
 if TYPE_CHECKING:
-    from .copying import Watch
-    from .files import Files
-    from .hub import HubClient
-    from .moving import Places
+    from reconciler.adapters.cold.moving import Places
+    from reconciler.adapters.durable.copying import Watch
+    from reconciler.adapters.durable.files import Files
+    from reconciler.adapters.hub.client import HubClient
 
 _WINDOW: Final = 10.0
 """Seconds over which a rate is measured."""
@@ -100,7 +100,7 @@ class LocalSupply:
         return await self._hub().check(references)
 
     def _hub(self) -> "HubClient":
-        from .hub import HubClient
+        from reconciler.adapters.hub.client import HubClient
 
         return HubClient(self._artifacts.home, self._environ, self._clock, workers=self._host_file.downloads.files)
 
@@ -123,7 +123,7 @@ class LocalSupply:
         import asyncio
         import threading
 
-        from .verification import verify
+        from reconciler.adapters.cache.verification import verify
 
         stop = threading.Event()
         try:
@@ -149,8 +149,8 @@ class LocalSupply:
         import asyncio
         import json
 
-        from .model_memory import as_document, measure
-        from .model_memory_key import memory_key
+        from reconciler.adapters.memory.model_memory import as_document, measure
+        from reconciler.adapters.memory.model_memory_key import memory_key
 
         try:
             text = await asyncio.to_thread(_content, f"{path}/config.json")
@@ -168,7 +168,7 @@ class LocalSupply:
 
     async def convert(self, order: ConvertOrder) -> None:
         """Run the converter. Raises ActionError."""
-        from .converter import convert
+        from reconciler.adapters.conversion.converter import convert
 
         with self._metered(order.reference, order.disk, "converting") as meter:
             await convert(order, hub=self._artifacts.home, report=meter, now=self._clock.now)
@@ -180,8 +180,8 @@ class LocalSupply:
 
     async def offload(self, order: MoveOrder) -> None:
         """Move a repository to its volume. Raises ActionError."""
-        from .moving import offload
-        from .threads import in_thread
+        from reconciler.adapters.cold.moving import offload
+        from reconciler.adapters.durable.threads import in_thread
 
         def work(watch: "Watch") -> None:
             with self._moving(order) as (folder, places):
@@ -193,8 +193,8 @@ class LocalSupply:
 
     async def restore(self, order: MoveOrder) -> None:
         """Bring it back; what was copied is compared before it gets its name. Raises ActionError."""
-        from .restoring import restore
-        from .threads import in_thread
+        from reconciler.adapters.cold.restoring import restore
+        from reconciler.adapters.durable.threads import in_thread
 
         def work(watch: "Watch") -> None:
             with self._moving(order) as (folder, places):
@@ -208,9 +208,9 @@ class LocalSupply:
     @contextlib.contextmanager
     def _moving(self, order: MoveOrder) -> "Iterator[tuple[str, Places]]":
         """The folder and the places of a move, with the lock of this repository."""
-        from .files import LocalFiles
-        from .moving import Places
-        from .receipts import repository_folder
+        from reconciler.adapters.cold.moving import Places
+        from reconciler.adapters.cold.receipts import repository_folder
+        from reconciler.adapters.durable.files import LocalFiles
 
         home, folder = self._artifacts.home, repository_folder(order.repo)
         record = self._state / "moves"
@@ -234,10 +234,10 @@ class LocalSupply:
     def _volume(self, name: str, hub: "Files") -> "AbstractContextManager[Files]":
         place = self._host_file.volumes[name]
         if place.host is not None:
-            from .remote_volume import connected
+            from reconciler.adapters.cold.remote_volume import connected
 
             return connected(place, self._environ)
-        from .volume import mounted
+        from reconciler.adapters.cold.volume import mounted
 
         return mounted(place.path, place.id, cache=hub, separate=place.separate)
 
@@ -252,9 +252,10 @@ def _refuse_used(folder: str, repo: str) -> None:
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or ()
         if any(f"{folder}/" in f"{word}/" for word in words):
+            program = os.path.basename(next(iter(words), ""))
             raise ActionError(
                 "source-in-use",
-                f"{repo} stays here: pid {process.pid} was started with it ({words[0]} ...); nothing was moved",
+                f"{repo} stays here: pid {process.pid} ({program}) was started with it; nothing was moved",
                 permanent=True,
             )
 
@@ -276,6 +277,6 @@ def _locked(path: str, repo: str) -> Iterator[None]:
 
 
 def _content(path: str) -> bytes:
-    from .weights import read_file
+    from reconciler.adapters.cache.weights import read_file
 
     return read_file(path, _CONFIG_LIMIT)

@@ -13,9 +13,9 @@ An answer is one JSON line: `{"ok": ...}`, `{"error": "ENOSPC", "text": ...}`, `
 `{"busy": true}`. Before that of `read` and `digest` come `{"piece": length}`, after which `read` sends the bytes. While
 a request is worked on, `{"alive": true}` says so. End of file on stdin ends the program at once.
 
-What a request means is what `LocalFiles` of `reconciler/adapters/files.py` does; a test asks both the same. Like that
-it holds a descriptor of the folder and works through it alone: when the volume goes, requests fail, and none reaches
-what then lies at the same path. No component of a path is followed when it is a link.
+What a request means is what `LocalFiles` of `reconciler/adapters/durable/files.py` does; a test asks both the same.
+Like that it holds a descriptor of the folder and works through it alone: when the volume goes, requests fail, and
+none reaches what then lies at the same path. No component of a path is followed when it is a link.
 """
 
 from __future__ import annotations

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import psutil
 
+from reconciler.adapters.cache.hf_cache import LocalArtifacts
+from reconciler.adapters.cache.storage import built_in_converter
 from reconciler.adapters.clock import SystemClock
-from reconciler.adapters.converter import Report, convert
-from reconciler.adapters.hf_cache import LocalArtifacts
-from reconciler.adapters.storage import built_in_converter
+from reconciler.adapters.conversion.converter import Report, convert
 from reconciler.model.observed import Artifact, Conversion, Recipe
 from reconciler.model.supply import ConvertOrder
 from reconciler.ports.errors import ActionError

@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from reconciler.adapters.clock import SystemClock
-from reconciler.adapters.hub import HubClient
-from reconciler.adapters.hub_cache import MARK
+from reconciler.adapters.hub.cache import MARK
+from reconciler.adapters.hub.client import HubClient
 from reconciler.model.observed import Artifact
 from reconciler.model.supply import FetchOrder, SourceCheck
 from reconciler.ports.errors import ActionError

@@ -1,6 +1,6 @@
 """What a fresh look at one declared model says."""
 
-from reconciler.adapters.hf_cache import LocalArtifacts
+from reconciler.adapters.cache.hf_cache import LocalArtifacts
 from reconciler.model.observed import Absent, Artifact, Present, Unknown
 from tests.programs.tiny_cache import TinyCache
 

@@ -13,13 +13,13 @@ from typing import Final
 
 import pytest
 
-from reconciler.adapters.copying import Watch
-from reconciler.adapters.files import Files, LocalFiles
-from reconciler.adapters.manifest import MARKER
-from reconciler.adapters.moving import Places, offload
-from reconciler.adapters.receipts import Receipt, receipt_name
-from reconciler.adapters.restoring import restore
-from reconciler.adapters.volume import IDENTITY, check
+from reconciler.adapters.cold.moving import Places, offload
+from reconciler.adapters.cold.receipts import Receipt, receipt_name
+from reconciler.adapters.cold.restoring import restore
+from reconciler.adapters.cold.volume import IDENTITY, check
+from reconciler.adapters.durable.copying import Watch
+from reconciler.adapters.durable.files import Files, LocalFiles
+from reconciler.adapters.durable.manifest import MARKER
 from reconciler.ports.errors import ActionError
 
 REPO: Final = "models--acme--Tiny-1B"

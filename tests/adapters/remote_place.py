@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reconciler.adapters.files import Files
-from reconciler.adapters.remote_volume import connected
+from reconciler.adapters.cold.remote_volume import connected
+from reconciler.adapters.durable.files import Files
 from reconciler.model.host import ColdVolume
 from reconciler.ports.errors import ActionError
 

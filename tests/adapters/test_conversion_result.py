@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from reconciler.adapters.conversion_result import flaw
+from reconciler.adapters.conversion.result import flaw
 
 Shape = tuple[str, tuple[int, ...]]
 _BYTES: Final = {"U32": 4, "BF16": 2, "F16": 2, "U8": 1}

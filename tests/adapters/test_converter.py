@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.adapters.conversion_command import converter_command
-from reconciler.adapters.hf_cache import LocalArtifacts
+from reconciler.adapters.cache.hf_cache import LocalArtifacts
+from reconciler.adapters.conversion.command import converter_command
 from reconciler.model.desired import ModelSpec, Source
 from reconciler.model.host import Converter
 from reconciler.model.names import PathRef

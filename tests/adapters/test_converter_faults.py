@@ -16,7 +16,7 @@ from typing import Any, Final
 import psutil
 import pytest
 
-from reconciler.adapters.hf_cache import LocalArtifacts
+from reconciler.adapters.cache.hf_cache import LocalArtifacts
 from reconciler.model.base import plain
 from reconciler.model.supply import ConvertOrder
 from reconciler.ports.errors import ActionError
@@ -29,7 +29,7 @@ from .servers import until
 _IN_ANOTHER_PROCESS: Final = """
 import asyncio, json, sys
 from reconciler.adapters.clock import SystemClock
-from reconciler.adapters.converter import convert
+from reconciler.adapters.conversion.converter import convert
 from reconciler.model.observed import Artifact, Conversion, Recipe
 from reconciler.model.supply import ConvertOrder
 

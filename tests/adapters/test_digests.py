@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.adapters.digests import DATABASE, KEPT, VERSION, Digests
+from reconciler.adapters.cache.digests import DATABASE, KEPT, VERSION, Digests
 from reconciler.ports.errors import ActionError
 
 STAMP = (7, 1_000, 1_700_000_000_123_456_789)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.adapters.files import Entry, Files, Kind, LocalFiles
-from reconciler.adapters.volume import IDENTITY, initialise, mounted
+from reconciler.adapters.cold.volume import IDENTITY, initialise, mounted
+from reconciler.adapters.durable.files import Entry, Files, Kind, LocalFiles
 from reconciler.ports.errors import ActionError
 
 ID = "ab" * 16

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.adapters.hf_cache import LocalArtifacts, cache_root
+from reconciler.adapters.cache.hf_cache import LocalArtifacts, cache_root
 from reconciler.model.observed import Absent, Artifact, Present
 from tests.adapters.looking import REFERENCE, REPO, artifact, observed, reason
 from tests.cli.home import HOST, Home, state

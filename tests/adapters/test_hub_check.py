@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.adapters.hub_files import Unfit, chosen
-from reconciler.adapters.hub_words import SAYINGS, told
+from reconciler.adapters.hub.files import Unfit, chosen
+from reconciler.adapters.hub.words import SAYINGS, told
 from reconciler.model.supply import RemoteFile, SourceCheck
 from tests.programs.fake_hub import Hub, Kind, Repo, Trouble, commit, serving
 from tests.programs.tiny_cache import KV_BYTES, model_files, write_folder

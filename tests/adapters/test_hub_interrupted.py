@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from reconciler.adapters.hub_cache import MARK
+from reconciler.adapters.hub.cache import MARK
 from reconciler.model.supply import FetchOrder
 from reconciler.ports.errors import ActionError
 from tests.programs.fake_hub import Hub, Repo, Trouble, serving

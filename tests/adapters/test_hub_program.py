@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from reconciler.adapters.child import PROGRAMS, PYTHON, Child, running, without_tokens
-from reconciler.adapters.hub_cache import MARK
-from reconciler.adapters.hub_words import told
+from reconciler.adapters.hub.cache import MARK
+from reconciler.adapters.hub.words import told
 from reconciler.model.supply import FetchOrder
 from reconciler.ports.errors import ActionError
 from tests.programs.fake_hub import Hub, Repo, Trouble, serving

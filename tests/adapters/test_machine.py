@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.adapters.cache.digests import Digests
 from reconciler.adapters.clock import SystemClock
-from reconciler.adapters.digests import Digests
 from reconciler.adapters.machine import (
     WORKING_SET,
     LocalMachine,
@@ -44,7 +44,8 @@ def test_the_facts() -> None:
 def test_looking_imports_no_runtime() -> None:
     program = (
         "import sys\n"
-        "from reconciler.adapters import gateway_files, hf_cache, host_file, listeners, processes, state_dir\n"
+        "from reconciler.adapters import gateway_files, host_file, listeners, processes, state_dir\n"
+        "from reconciler.adapters.cache import hf_cache\n"
         "from reconciler.adapters.machine import LocalMachine\n"
         "from reconciler.model.host import HostFile\n"
         "LocalMachine(HostFile(), 'state').look(['mlx-lm'])\n"

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from reconciler.adapters.hf_cache import LocalArtifacts
+from reconciler.adapters.cache.hf_cache import LocalArtifacts
 from reconciler.model.observed import Present
 from tests.adapters.looking import REFERENCE, REPO, artifact
 from tests.programs.tiny_cache import TinyCache, model_files, truncate

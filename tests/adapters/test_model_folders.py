@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.adapters.hf_cache import LocalArtifacts
+from reconciler.adapters.cache.hf_cache import LocalArtifacts
 from reconciler.model.observed import Absent, Artifact, Observation, Present, Unknown
 from tests.adapters.looking import REFERENCE, REPO
 from tests.adapters.verifying import Checked, flip

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.adapters.model_config import cache_cost
-from reconciler.adapters.model_memory import (
+from reconciler.adapters.memory.model_config import cache_cost
+from reconciler.adapters.memory.model_memory import (
     Measured,
     as_document,
     from_document,

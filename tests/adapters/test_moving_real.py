@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.adapters.copying import Watch
-from reconciler.adapters.manifest import MARKER, parse
-from reconciler.adapters.receipts import Receipt, parse_receipt
+from reconciler.adapters.cold.receipts import Receipt, parse_receipt
+from reconciler.adapters.durable.copying import Watch
+from reconciler.adapters.durable.manifest import MARKER, parse
 
 from .real_move import (
     AT,

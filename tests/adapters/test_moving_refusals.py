@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.adapters.copying import Watch
-from reconciler.adapters.manifest import MARKER
-from reconciler.adapters.receipts import receipt_name
+from reconciler.adapters.cold.receipts import receipt_name
+from reconciler.adapters.durable.copying import Watch
+from reconciler.adapters.durable.manifest import MARKER
 
 from .real_move import (
     COMMIT,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.adapters.hf_cache import LocalArtifacts
+from reconciler.adapters.cache.hf_cache import LocalArtifacts
 from reconciler.model.observed import Present
 from reconciler.ports.errors import ActionError
 from tests.programs.fake_hub import Hub, Repo, serving

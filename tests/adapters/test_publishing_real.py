@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.adapters.copying import Watch
-from reconciler.adapters.files import LocalFiles
-from reconciler.adapters.publishing import RECEIPT, prepare, publish, published, staging_folder
+from reconciler.adapters.conversion.publishing import RECEIPT, prepare, publish, published, staging_folder
+from reconciler.adapters.durable.copying import Watch
+from reconciler.adapters.durable.files import LocalFiles
 
 from .real_move import REFUSED, FailingFiles, Failpoint, in_child, persistently, refusal, stamps, tree
 

@@ -10,8 +10,8 @@ from typing import Final
 
 import pytest
 
-from reconciler.adapters.files import PIECE, SMALL, Entry, Files, Kind, LocalFiles
-from reconciler.adapters.remote_volume import connected
+from reconciler.adapters.cold.remote_volume import connected
+from reconciler.adapters.durable.files import PIECE, SMALL, Entry, Files, Kind, LocalFiles
 
 from .ssh_host import ID, SshHost, ssh_host
 from .test_files import REQUESTS

@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from reconciler.adapters.copying import Watch
+from reconciler.adapters.durable.copying import Watch
 from reconciler.ports.errors import ActionError
 
 from .real_move import CONTENT, REPO, Failpoint, add_commit, is_back, is_cold, refusal, tree

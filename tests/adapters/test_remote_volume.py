@@ -14,9 +14,9 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from reconciler.adapters.files import PIECE
-from reconciler.adapters.remote_link import COMMAND, OPTIONS
-from reconciler.adapters.remote_volume import PROGRAM, connected
+from reconciler.adapters.cold.remote_link import COMMAND, OPTIONS
+from reconciler.adapters.cold.remote_volume import PROGRAM, connected
+from reconciler.adapters.durable.files import PIECE
 from reconciler.model.host import ColdVolume
 from reconciler.ports.errors import ActionError
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.adapters.hf_cache import LocalArtifacts
-from reconciler.adapters.storage import IDENTITY, built_in_converter
+from reconciler.adapters.cache.hf_cache import LocalArtifacts
+from reconciler.adapters.cache.storage import IDENTITY, built_in_converter
 from reconciler.model.host import ColdVolume
 from reconciler.model.observed import Absent, ColdCopy, Conversion, Present, Storage, Unknown, Volume
 from tests.adapters.looking import REFERENCE, REPO

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.adapters.digests import Digests
-from reconciler.adapters.hf_cache import LocalArtifacts
+from reconciler.adapters.cache.digests import Digests
+from reconciler.adapters.cache.hf_cache import LocalArtifacts
 from tests.adapters.looking import REFERENCE, REPO
 from tests.adapters.verifying import Checked, flip, git_name, promise_of, run
 from tests.programs.tiny_cache import TinyCache, model_files, truncate

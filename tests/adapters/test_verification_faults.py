@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.adapters.digests import DATABASE, Digests
-from reconciler.adapters.promises import Promise, stamp_of
-from reconciler.adapters.verification import verify
+from reconciler.adapters.cache.digests import DATABASE, Digests
+from reconciler.adapters.cache.promises import Promise, stamp_of
+from reconciler.adapters.cache.verification import verify
 from reconciler.ports.errors import ActionError
 from tests.adapters.verifying import promise_of, run
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reconciler.adapters.digests import Digests
-from reconciler.adapters.hf_cache import LocalArtifacts
-from reconciler.adapters.promises import Promise, stamp_of
-from reconciler.adapters.verification import verify
+from reconciler.adapters.cache.digests import Digests
+from reconciler.adapters.cache.hf_cache import LocalArtifacts
+from reconciler.adapters.cache.promises import Promise, stamp_of
+from reconciler.adapters.cache.verification import verify
 from reconciler.model.observed import Artifact, Present, Recipe
 from tests.adapters.looking import REFERENCE
 from tests.programs.tiny_cache import write_folder

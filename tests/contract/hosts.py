@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from reconciler import plugins
+from reconciler.adapters.cache.hf_cache import LocalArtifacts
 from reconciler.adapters.gateway_files import LocalGateways
-from reconciler.adapters.hf_cache import LocalArtifacts
 from reconciler.adapters.listeners import LocalListeners
 from reconciler.adapters.state_dir import StateDir
 from reconciler.model.host import GatewayFiles, HostFile, LiteLlmFiles

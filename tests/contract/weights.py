@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from reconciler.adapters.cache.digests import Digests
+from reconciler.adapters.cache.hf_cache import LocalArtifacts
 from reconciler.adapters.clock import SystemClock
-from reconciler.adapters.digests import Digests
-from reconciler.adapters.hf_cache import LocalArtifacts
+from reconciler.adapters.cold.volume import initialise
 from reconciler.adapters.supply import LocalSupply
-from reconciler.adapters.volume import initialise
 from reconciler.model.host import ColdVolume, HostFile
 from reconciler.model.observed import Artifact, Observation, Present
 from reconciler.model.supply import RemoteFile, SourceCheck

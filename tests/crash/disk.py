@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from random import Random
 
-from reconciler.adapters.files import Entry, Kind
+from reconciler.adapters.durable.files import Entry, Kind
 
 PIECE = 16
 """Bytes that the simulated disk reads at a time."""

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Final
 
-from reconciler.adapters.copying import Watch, copy, remove_tree
-from reconciler.adapters.files import Files, Kind
-from reconciler.adapters.manifest import MARKER, Manifest, shape
-from reconciler.adapters.moving import Offload, cold_manifest
-from reconciler.adapters.publishing import Publication
-from reconciler.adapters.receipts import Receipt
-from reconciler.adapters.restoring import Restore
+from reconciler.adapters.cold.moving import Offload, cold_manifest
+from reconciler.adapters.cold.receipts import Receipt
+from reconciler.adapters.cold.restoring import Restore
+from reconciler.adapters.conversion.publishing import Publication
+from reconciler.adapters.durable.copying import Watch, copy, remove_tree
+from reconciler.adapters.durable.files import Files, Kind
+from reconciler.adapters.durable.manifest import MARKER, Manifest, shape
 
 from . import worlds
 from .disk import Disk, Node, SimulatedFiles

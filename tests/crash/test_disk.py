@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from reconciler.adapters.files import Entry, Files, Kind, LocalFiles
+from reconciler.adapters.durable.files import Entry, Files, Kind, LocalFiles
 
 from .disk import Disk, Machine, SimulatedFiles
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from reconciler.adapters.files import Files
+from reconciler.adapters.durable.files import Files
 from reconciler.ports.errors import ActionError
 
 from . import worlds

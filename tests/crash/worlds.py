@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from reconciler.adapters.copying import Watch
-from reconciler.adapters.files import Files, Kind
-from reconciler.adapters.manifest import MARKER, Manifest, survey
-from reconciler.adapters.moving import Places, offload
-from reconciler.adapters.publishing import RECEIPT, Publication, prepare, staging_folder
-from reconciler.adapters.receipts import parse_receipt, receipt_name
-from reconciler.adapters.restoring import restore
-from reconciler.adapters.volume import IDENTITY, check
+from reconciler.adapters.cold.moving import Places, offload
+from reconciler.adapters.cold.receipts import parse_receipt, receipt_name
+from reconciler.adapters.cold.restoring import restore
+from reconciler.adapters.cold.volume import IDENTITY, check
+from reconciler.adapters.conversion.publishing import RECEIPT, Publication, prepare, staging_folder
+from reconciler.adapters.durable.copying import Watch
+from reconciler.adapters.durable.files import Files, Kind
+from reconciler.adapters.durable.manifest import MARKER, Manifest, survey
 from reconciler.ports.errors import ActionError
 
 from .disk import Disk, Machine, Node, SimulatedFiles, flipped

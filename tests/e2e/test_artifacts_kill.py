@@ -13,7 +13,7 @@ from typing import Final
 import psutil
 import pytest
 
-from reconciler.adapters.hub_cache import MARK
+from reconciler.adapters.hub.cache import MARK
 from reconciler.model.problem import ExitCode
 from tests.cli.home import Home
 from tests.programs.tiny_cache import model_files

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from reconciler.adapters.volume import IDENTITY
+from reconciler.adapters.cold.volume import IDENTITY
 from reconciler.model.problem import ExitCode
 from reconciler.programs.tiny_model import write_cached
 from tests.cli.home import Home

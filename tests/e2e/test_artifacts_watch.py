@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 import psutil
 import pytest
 
-from reconciler.adapters.hub_cache import MARK
+from reconciler.adapters.hub.cache import MARK
 from reconciler.model.problem import ExitCode
 from reconciler.programs.tiny_model import write_cached
 from tests.cli.home import Home

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.adapters.hf_cache import LocalArtifacts
+from reconciler.adapters.cache.hf_cache import LocalArtifacts
 from reconciler.model.observed import Artifact, Present
 from reconciler.programs import tiny_model
 from reconciler.programs.tiny_model import write_cached, write_model

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.adapters.model_folder import FoundFile, Judged, Recall, judge
+from reconciler.adapters.cache.model_folder import FoundFile, Judged, Recall, judge
 
 LLAMA = {"model_type": "llama", "num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 64}
 MLX = {"bits": 4, "group_size": 64}

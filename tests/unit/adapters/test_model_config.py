@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.adapters.model_config import cache_cost, context_window
+from reconciler.adapters.memory.model_config import cache_cost, context_window
 from reconciler.model.cache_cost import CacheCost, Window
 
 LENGTHS = (1, 256, 1_000, 8_192, 131_072)

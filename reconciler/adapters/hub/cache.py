@@ -11,9 +11,8 @@ import os
 from collections.abc import Iterable
 from typing import Final
 
+from reconciler.adapters.cache.hub_folder import repository_folder
 from reconciler.model.supply import RemoteFile
-
-from .hub_folder import repository_folder
 
 MARK: Final = ".reconciler.incomplete"
 """How a partial file of `programs/hub.py` ends; nobody else writes such names."""

@@ -42,7 +42,7 @@ class Draft(NamedTuple):
 
 def measured_cache(value: Mapping[str, Any]) -> CacheCost | None:
     """The cache that was read off the built model; None where that could not be done."""
-    from .model_memory import from_document
+    from reconciler.adapters.memory.model_memory import from_document
 
     measured = from_document(value)
     return measured.cache if measured is not None else None

@@ -10,11 +10,10 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from reconciler.adapters.child import running, without_tokens
 from reconciler.model.base import noun
 from reconciler.model.cache_cost import CacheCost, Window
 from reconciler.ports.errors import ActionError
-
-from .child import running, without_tokens
 
 PROGRAM: Final = "model_memory.py"
 DEADLINE: Final = 120.0

@@ -14,20 +14,20 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
+from reconciler.adapters.cache.hub_folder import unmounted
+from reconciler.adapters.child import PYTHON, Child, running
+from reconciler.adapters.durable.copying import Watch, remove_tree, told
+from reconciler.adapters.durable.files import LocalFiles
+from reconciler.adapters.durable.threads import in_thread
 from reconciler.model.base import plain
 from reconciler.model.observed import Recipe
 from reconciler.model.supply import ConvertOrder
 from reconciler.model.units import human
 from reconciler.ports.errors import ActionError
 
-from .child import PYTHON, Child, running
-from .conversion_command import KEPT, converter_command, converter_environment, failure
-from .conversion_result import flaw
-from .copying import Watch, remove_tree, told
-from .files import LocalFiles
-from .hub_folder import unmounted
+from .command import KEPT, converter_command, converter_environment, failure
 from .publishing import prepare, publish, staging_folder
-from .threads import in_thread
+from .result import flaw
 
 T = TypeVar("T")
 Report = Callable[[int, int], None]

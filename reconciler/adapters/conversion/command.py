@@ -6,15 +6,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from reconciler.adapters.cache.storage import built_in_converter
+from reconciler.adapters.machine import package_is_here
+from reconciler.adapters.process_table import TOKEN_VARIABLE
+from reconciler.adapters.spawn import environment, executable
 from reconciler.model.observed import Recipe
 from reconciler.model.placeholders import check_command, filled
 from reconciler.model.secret import redacted
 from reconciler.ports.errors import ActionError
-
-from .machine import package_is_here
-from .process_table import TOKEN_VARIABLE
-from .spawn import environment, executable
-from .storage import built_in_converter
 
 PACKAGE: Final = "mlx_lm"
 BUILT_IN: Final = ("-m", PACKAGE, "convert", "--hf-path", "{src}", "--mlx-path", "{dest}")

@@ -5,12 +5,12 @@ import stat
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from reconciler.adapters.cold.receipts import PREFIX, parse_receipt
 from reconciler.model.host import ColdVolume
 from reconciler.model.supply import Holding, Place
 from reconciler.ports.errors import ObservationError
 
 from .conversion_receipt import parse_conversion
-from .receipts import PREFIX, parse_receipt
 from .weights import Damaged, read_file
 
 _REPO: Final = "models--"

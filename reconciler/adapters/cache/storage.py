@@ -34,7 +34,7 @@ from .model_folder import Recall
 from .weights import Damaged, read_file
 
 if TYPE_CHECKING:
-    from .receipts import Receipt
+    from reconciler.adapters.cold.receipts import Receipt
 
 IDENTITY: Final = ".reconciler-volume"
 _IDENTITY_BYTES: Final = 256
@@ -163,7 +163,7 @@ class Shelves:
         try:
             if plain_file(path) is None:
                 return None
-            from .receipts import parse_receipt
+            from reconciler.adapters.cold.receipts import parse_receipt
 
             return parse_receipt(read_file(path))
         except (OSError, Damaged):

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from reconciler.adapters.durable.files import Files, LocalFiles
 from reconciler.ports.errors import ActionError
-
-from .files import Files, LocalFiles
 
 IDENTITY: Final = ".reconciler-volume"
 _TEMPORARY: Final = f"{IDENTITY}.part"

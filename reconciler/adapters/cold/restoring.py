@@ -7,11 +7,11 @@ later offload of the same content only verifies it and removes the folder.
 
 from contextlib import suppress
 
+from reconciler.adapters.durable.copying import Watch, copy, remove_durably, remove_tree, told
+from reconciler.adapters.durable.files import Files, Kind
+from reconciler.adapters.durable.manifest import MARKER, Manifest, shape, survey
 from reconciler.ports.errors import ActionError
 
-from .copying import Watch, copy, remove_durably, remove_tree, told
-from .files import Files, Kind
-from .manifest import MARKER, Manifest, shape, survey
 from .moving import Move, Places, cold_manifest
 from .receipts import read_receipt
 

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+from reconciler.adapters.clock import SystemClock
 from reconciler.ports.errors import ActionError
 
-from .clock import SystemClock
 from .digests import Digests, Known
 from .promises import Promise, stamp_of
 

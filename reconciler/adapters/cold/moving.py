@@ -19,10 +19,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from typing import Final
 
-from reconciler.model.base import noun
-from reconciler.ports.errors import ActionError
-
-from .copying import (
+from reconciler.adapters.durable.copying import (
     Watch,
     copy,
     difference,
@@ -33,8 +30,11 @@ from .copying import (
     told,
     write_durably,
 )
-from .files import Files, Kind
-from .manifest import MARKER, Item, Manifest, flaws, parse, same_shape, shape, survey
+from reconciler.adapters.durable.files import Files, Kind
+from reconciler.adapters.durable.manifest import MARKER, Item, Manifest, flaws, parse, same_shape, shape, survey
+from reconciler.model.base import noun
+from reconciler.ports.errors import ActionError
+
 from .receipts import Receipt, read_receipt, receipt_name, receipt_text
 
 _NAMED: Final = 3

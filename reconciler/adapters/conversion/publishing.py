@@ -10,12 +10,11 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from reconciler.adapters.durable.copying import Watch, remove_tree, sync_folders, told, write_durably
+from reconciler.adapters.durable.files import Files, Kind
+from reconciler.adapters.durable.manifest import Manifest, shape
 from reconciler.model.base import plain
 from reconciler.ports.errors import ActionError
-
-from .copying import Watch, remove_tree, sync_folders, told, write_durably
-from .files import Files, Kind
-from .manifest import Manifest, shape
 
 RECEIPT: Final = "receipt.json"
 _TEMPORARY: Final = f".{RECEIPT}.part"

@@ -12,9 +12,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from reconciler.adapters.clock import SystemClock
 from reconciler.ports.errors import ActionError
-
-from .clock import SystemClock
 
 if TYPE_CHECKING:
     import sqlite3

@@ -5,9 +5,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from reconciler.adapters.durable.files import Files
 from reconciler.model.base import noun, plain
-
-from .files import Files
 
 VERSION: Final = 1
 PREFIX: Final = "offloaded--"

@@ -11,9 +11,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from .found_files import Allowed, files_of
-from .model_folder import CONFIG, INDEX, Recall, judge
-from .weights import LENGTH_BYTES, Damaged, read_file
+from reconciler.adapters.cache.found_files import Allowed, files_of
+from reconciler.adapters.cache.model_folder import CONFIG, INDEX, Recall, judge
+from reconciler.adapters.cache.weights import LENGTH_BYTES, Damaged, read_file
 
 _FORMAT: Final = "mlx"
 _PACKED: Final = "U32"

@@ -11,10 +11,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
+from reconciler.adapters.memory.model_config import cache_cost, context_window
+from reconciler.adapters.memory.model_memory_key import memory_key
 from reconciler.model.cache_cost import CacheCost
 
-from .model_config import cache_cost, context_window
-from .model_memory_key import memory_key
 from .weights import Damaged, declared, indexed_files, numbered_siblings, read_file
 
 T = TypeVar("T")

@@ -8,17 +8,17 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from reconciler.adapters.child import Child, running
+from reconciler.adapters.machine import is_offline
+from reconciler.adapters.memory.model_config import cache_cost, context_window
 from reconciler.model.names import REPO, REVISION
 from reconciler.model.supply import FetchOrder, RemoteFile, SourceCheck
 from reconciler.ports.errors import ActionError
 from reconciler.ports.host import Clock
 
-from .child import Child, running
-from .hub_cache import RepoFolder
-from .hub_files import LOADED, Unfit, checked, chosen
-from .hub_words import Facts, Told, told
-from .machine import is_offline
-from .model_config import cache_cost, context_window
+from .cache import RepoFolder
+from .files import LOADED, Unfit, checked, chosen
+from .words import Facts, Told, told
 
 PROGRAM: Final = "hub.py"
 PATIENCE: Final = 300.0

@@ -11,14 +11,14 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+from reconciler.adapters.durable.files import PIECE, Entry, Kind
 from reconciler.model.host import ColdVolume
 from reconciler.ports.errors import ActionError
 
-from .files import PIECE, Entry, Kind
 from .remote_link import SILENCE, STANDSTILL, Link
 from .volume import IDENTITY
 
-PROGRAM: Final = Path(__file__).resolve().parents[1] / "programs" / "volume_agent.py"
+PROGRAM: Final = Path(__file__).resolve().parents[2] / "programs" / "volume_agent.py"
 GREETING: Final = "reconciler-volume-agent 1"
 _STOP: Final = b'{"stop": true}\n'
 _MORE: Final = b'{"data": 0}\n'

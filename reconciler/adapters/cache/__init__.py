@@ -1,0 +1,1 @@
+"""What is on this machine: the model cache, plain folders, conversions, and what was verified of them."""

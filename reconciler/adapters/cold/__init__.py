@@ -1,0 +1,1 @@
+"""Cold storage: moving a repository to a volume of this or another host, and back."""

@@ -1,0 +1,1 @@
+"""Running a converter, judging its result, and publishing it whole."""
