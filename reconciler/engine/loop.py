@@ -212,7 +212,8 @@ class Engine:
                 failure = backoff.Failure(cause="no-progress", error=error, permanent=True)
                 clock = self._host.clock
                 key = backoff.action_key(action)
-                ledger = backoff.failed(ledger, key, action.kind, failure, clock.now(), clock.jitter())
+                spec = backoff.spec_of(action)
+                ledger = backoff.failed(ledger, key, spec, failure, clock.now(), clock.jitter())
         return ledger
 
     def _fold(self, ledger: Ledger, outcome: Outcome) -> Ledger:
@@ -220,7 +221,14 @@ class Engine:
         if outcome.lesson is not None:
             ledger = replace(ledger, sources={**ledger.sources, **outcome.lesson.sources})
         order = action.order if isinstance(action, Launch) else None
-        key, spec_hash = (order.label, order.spec_hash) if order else (backoff.action_key(action), action.kind)
+        key, spec_hash = (
+            (order.label, order.spec_hash)
+            if order
+            else (
+                backoff.action_key(action),
+                backoff.spec_of(action),
+            )
+        )
         if outcome.cancelled:
             return ledger
         if outcome.cause is None:

@@ -59,6 +59,8 @@ class Place(StrEnum):
     CACHE = "cache"
     CONVERTED = "converted"
     COLD = "cold"
+    FOLDER = "folder"
+    """A folder of its own, or of another program: declared weights that are only read."""
 
 
 @noun

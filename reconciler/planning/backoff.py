@@ -18,7 +18,8 @@ WINDOW: Final = 600.0
 """Seconds without a failure after which earlier ones are forgotten, if the server serves."""
 PERSON: Final = 15.0
 """Seconds after which an action is tried again that failed for something a person has to mend."""
-_MEND: Final = {"convert": "change `convert` of the model, or mend what stands against it"}
+_CONVERSIONS: Final = 3
+"""Failed conversions by one recipe after which a person is asked."""
 _DOUBLINGS: Final = 16
 """After so many the interval is longer than CAP; a number without end would be too large one day."""
 _OF_VOLUMES: Final = ("offload", "restore")
@@ -70,12 +71,28 @@ def action_hold(action: Action, ledger: Ledger, now: float) -> Waiting | Blocked
 
     One that a person must mend is tried again all the same, as nothing else tells that it was mended.
     """
-    return held(action.kind, action.subject, ledger, now)
+    return held(action.kind, subject=action.subject, spec=spec_of(action), ledger=ledger, now=now)
 
 
-def held(kind: str, subject: Subject, ledger: Ledger, now: float) -> Waiting | Blocked | None:
+def spec_of(action: Action) -> str:
+    """What an action's failures are counted for: a conversion by another recipe has a clean sheet."""
+    return action.claims.recipe or action.kind
+
+
+def held(kind: str, subject: Subject, spec: str, ledger: Ledger, now: float) -> Waiting | Blocked | None:
     """The same for an action that is not made yet."""
     attempt = ledger.attempts.get(f"{kind}:{subject}")
+    if attempt is not None and kind == "convert":
+        # It costs hours: what failed for good, or three times, is not tried again by itself.
+        if attempt.spec_hash != spec:
+            return None
+        if gave_up(kind, attempt):
+            return Blocked(
+                subject=subject,
+                reference=attempt.cause,
+                reason=attempt.error,
+                hint="change `convert` of the model or what stands against it, then: reconciler apply",
+            )
     if attempt is None or attempt.retry_at <= now:
         return None
     if attempt.permanent or kind in _OF_VOLUMES:
@@ -83,7 +100,7 @@ def held(kind: str, subject: Subject, ledger: Ledger, now: float) -> Waiting | B
             subject=subject,
             reference=attempt.cause,
             reason=attempt.error,
-            hint=f"{_MEND.get(kind, 'mend that')}; it is tried again",
+            hint="mend that; it is tried again",
         )
     return Waiting(
         subject=subject,
@@ -91,6 +108,11 @@ def held(kind: str, subject: Subject, ledger: Ledger, now: float) -> Waiting | B
         reason=f"{kind} failed {attempt.count} times ({attempt.error}) and is tried again later",
         until=attempt.retry_at,
     )
+
+
+def gave_up(kind: str, attempt: Attempt) -> bool:
+    """Whether only a person can have it tried again."""
+    return kind == "convert" and (attempt.permanent or attempt.count >= _CONVERSIONS)
 
 
 def afresh(ledger: Ledger) -> Ledger:

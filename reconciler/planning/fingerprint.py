@@ -26,6 +26,8 @@ def fingerprint(facts: Facts) -> dict[str, str]:
         digests[f"port/{port}"] = _digest([type(listener).__name__, listener])
     for reference, artifact in observed.artifacts.items():
         digests[f"artifact/{reference}"] = _digest([type(artifact).__name__, artifact])
+    for reference, check in facts.ledger.sources.items():
+        digests[f"source/{reference}"] = _digest([check.commit, check.problem, check.files])
     for kind, state in observed.gateways.items():
         content = state.value.routes if isinstance(state, Present) else state
         digests[f"gateway/{kind}"] = _digest([type(state).__name__, content])

@@ -33,6 +33,21 @@ def kept(
     return tuple(sorted(entries, key=lambda e: (not e.roots, e.holding.place, -e.holding.bytes, e.holding.name)))
 
 
+def folders(facts: Facts) -> tuple[Holding, ...]:
+    """Declared weights that lie outside of the model cache."""
+    return tuple(
+        Holding(
+            place=Place.FOLDER,
+            name=reference,
+            path=found.value.path,
+            bytes=found.value.disk_bytes,
+            references=(reference,),
+        )
+        for reference, found in facts.observed.artifacts.items()
+        if isinstance(found, Present) and (reference.startswith("/") or found.value.read_only)
+    )
+
+
 def _roots(facts: Facts, targets: Mapping[str, Target], holding: Holding) -> tuple[Root, ...]:
     match holding.place:
         case Place.CACHE if holding.name.startswith("."):
@@ -42,6 +57,9 @@ def _roots(facts: Facts, targets: Mapping[str, Target], holding: Holding) -> tup
             return (*roots(facts, targets, holding.name), *sources(facts, holding.name))
         case Place.CONVERTED:
             return tuple(_of_conversion(facts, targets, holding.identity))
+        case Place.FOLDER:
+            users = [target.label for target in targets.values() if target.reference in holding.references]
+            return tuple(Root(kind="desired", reason=f"{label} is declared to be served from it") for label in users)
         case Place.COLD:
             # It may be the only copy; whoever wants to be rid of it deletes it on its volume.
             return (Root(kind="offloaded", reason="it was moved there to be kept"),)

@@ -82,7 +82,9 @@ def admit(facts: Facts, orders: Mapping[Subject, SupplyOrder], headroom: int) ->
 
 
 def _hold(order: SupplyOrder, subject: Subject, ledger: Ledger, now: float) -> Waiting | Blocked | None:
-    return backoff.held(kind_of(order), subject, ledger, now)
+    kind = kind_of(order)
+    spec = order.recipe.key if isinstance(order, ConvertOrder) else kind
+    return backoff.held(kind, subject, spec, ledger, now)
 
 
 def _disk(order: SupplyOrder) -> int:

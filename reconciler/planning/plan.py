@@ -181,7 +181,7 @@ def _blocked(
     busy = {job.subject for job in facts.in_flight}
     for change in changes.values():
         if change.target is not None:
-            yield from change.target.problems
+            yield from (_although(change, problem) for problem in change.target.problems)
             if change.verdict is Verdict.OCCUPIED and change.target.awaits is not None:
                 # Its weights may take hours, and a person can free the port meanwhile.
                 yield Blocked(
@@ -214,6 +214,13 @@ def _blocked(
     yield from _gateways(facts)
     if facts.source is not None:
         yield facts.source
+
+
+def _although(change: Change, problem: Blocked) -> Blocked:
+    """What stands against a launch of what runs already ends nothing."""
+    if change.verdict is not Verdict.MATCHES:
+        return problem
+    return replace(problem, reason=f"it serves and stays, and could not be started again: {problem.reason}")
 
 
 def _gateways(facts: Facts) -> Iterable[Blocked]:

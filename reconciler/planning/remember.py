@@ -10,7 +10,7 @@ from reconciler.model.observed import Health, Present, ServerProcess, Standing
 from reconciler.model.target import Target
 from reconciler.model.view import Facts
 
-from .backoff import WINDOW, count_failures
+from .backoff import WINDOW, count_failures, gave_up
 from .retention import CONVERTED, proved_set, remembered
 
 
@@ -40,8 +40,11 @@ def remember(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, 
     attempts = {
         label: attempt
         for label, attempt in ledger.attempts.items()
-        if (is_of_action(label) or label in targets)
-        and not ((is_of_action(label) or label in serving) and facts.now - attempt.last > WINDOW)
+        if (
+            (is_of_action(label) or label in targets)
+            and not ((is_of_action(label) or label in serving) and facts.now - attempt.last > WINDOW)
+        )
+        or (is_of_action(label) and gave_up(label.partition(":")[0], attempt))
     }
     suspensions = {
         label: s

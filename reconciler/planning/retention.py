@@ -7,17 +7,18 @@ from reconciler.model.base import noun
 from reconciler.model.desired import launch_reference
 from reconciler.model.ledger import Ledger, ProvedSet, Wish
 from reconciler.model.names import Subject, artifact_subject
-from reconciler.model.observed import Absent, Artifact, Health, Present, ServerProcess, Standing, Unknown
+from reconciler.model.observed import Artifact, Health, Present, ServerProcess, Standing, Unknown
 from reconciler.model.plan import Blocked
 from reconciler.model.supply import MoveOrder, SupplyOrder
 from reconciler.model.target import Target
 from reconciler.model.units import human
 from reconciler.model.view import Facts
 
-from .supply import no_room
+from .supply import no_room, volume_trouble
 
 GENERATIONS: Final = 3
 """How many proved ensembles are kept restorable."""
+_LATER: Final = f"it is free once {GENERATIONS} other ensembles were proved as a whole"
 CONVERTED: Final = "recipe:"
 """How the identity of an artifact begins that was converted."""
 
@@ -112,7 +113,7 @@ def moves(facts: Facts, targets: Mapping[str, Target], needed: Mapping[Subject, 
     due = [t.reference for t in targets.values() if _serves_converted(facts, t)]
     for reference in dict.fromkeys((*asked, *due)):
         subject = artifact_subject(reference)
-        if subject in needed or facts.ledger.wishes.get(reference) is Wish.KEEP:
+        if facts.ledger.wishes.get(reference) is Wish.KEEP or (subject in needed and reference not in asked):
             continue
         order = _offload(facts, targets, reference, by_hand=reference in asked)
         if isinstance(order, Blocked):
@@ -156,7 +157,8 @@ def _offload(facts: Facts, targets: Mapping[str, Target], reference: str, by_han
         needs = Root(kind="serving", reason=f"what runs could not be seen ({facts.observed.blind})")
     if needs is not None:
         said = f"{reference} stays here: {needs.reason}"
-        return _kept(reference, "offload-refused", said, "stop or drop what needs it first") if by_hand else None
+        way = _LATER if needs.kind == "generation" else "stop or drop what needs it first"
+        return _kept(reference, "offload-refused", said, way) if by_hand else None
     if not found.value.complete:
         said = f"{reference} is {found.value.verdict}, and only complete weights are moved"
         return _kept(reference, "offload-refused", said, "mend it first, or drop it")
@@ -170,26 +172,23 @@ def _placed(facts: Facts, reference: str, artifact: Artifact) -> MoveOrder | Blo
         said = f"{reference} stays here: the host file names no volume for it"
         return _kept(reference, "volume-unnamed", said, "name one under volumes, and as offload_to")
     repo, bytes_ = repository(reference), artifact.disk_bytes
-    match facts.observed.storage.volumes.get(name):
-        case Present(value=volume) if volume.free is not None and volume.free < bytes_ + bytes_ // 20:
-            said = f"{reference} stays here: it is {human(bytes_)}, and {name} has {human(volume.free)} free"
-            return _kept(reference, "volume-full", said, f"free space on {name} ({place.path})")
-        case Absent() | None:
-            said = f"{reference} stays here: the volume {name} is not mounted at {place.path}"
-            return _kept(reference, "volume-unmounted", said, f"connect {name}")
-        case Unknown(reason=reason) if place.host is None:
-            said = f"{reference} stays here: the volume {name} could not be looked at ({reason})"
-            return _kept(reference, "volume-unmounted", said, f"connect {name}")
-        case _:
-            return MoveOrder(
-                reference=reference,
-                repo=repo,
-                volume=name,
-                path=f"{place.path}/models--{repo.replace('/', '--')}",
-                bytes=bytes_,
-                artifact=artifact,
-                revision=reference.partition("@")[2],
-            )
+    if trouble := volume_trouble(name, facts):
+        said = f"{reference} stays here: of the volume {name}, {trouble.reason}"
+        return _kept(reference, trouble.reference, said, trouble.hint)
+    volume = facts.observed.storage.volumes.get(name)
+    free = volume.value.free if isinstance(volume, Present) else None
+    if free is not None and free < bytes_ + bytes_ // 20:
+        said = f"{reference} stays here: it is {human(bytes_)}, and {name} has {human(free)} free"
+        return _kept(reference, "volume-full", said, f"free space on {name} ({place.path})")
+    return MoveOrder(
+        reference=reference,
+        repo=repo,
+        volume=name,
+        path=f"{place.path}/models--{repo.replace('/', '--')}",
+        bytes=bytes_,
+        artifact=artifact,
+        revision=reference.partition("@")[2],
+    )
 
 
 def _nothing_to_move(facts: Facts, reference: str) -> str:
@@ -210,11 +209,9 @@ def _back(facts: Facts, reference: str) -> MoveOrder | Blocked | None:
     copy = facts.observed.storage.cold.get(reference)
     if copy is None:
         return None
-    place = facts.host.volumes.get(copy.volume)
-    mounted = isinstance(facts.observed.storage.volumes.get(copy.volume), Present)
-    if place is None or not (mounted or place.host is not None):
-        said = f"{reference} is on the volume {copy.volume} ({copy.path}), which is not mounted"
-        return _kept(reference, "volume-unmounted", said, f"connect {copy.volume}")
+    if trouble := volume_trouble(copy.volume, facts):
+        said = f"{reference} is on the volume {copy.volume} ({copy.path}), and {trouble.reason}"
+        return _kept(reference, trouble.reference, said, trouble.hint)
     if lack := no_room(reference, "bringing it back", copy.bytes, facts):
         return _kept(reference, lack.reference, lack.reason, lack.hint)
     return MoveOrder(

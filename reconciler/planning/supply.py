@@ -170,7 +170,7 @@ def _brought(wanted: Wanted, found: Observation[Artifact], here: Artifact | None
         return Supply(artifact=found, problem=supply_words.lacking(wanted.what, wanted.reference, here))
     text = str(reference)
     copy = facts.observed.storage.cold.get(text)
-    if copy is not None:
+    if copy is not None and not _spoilt(text, facts):
         return _restored(wanted, found, reference, facts)
     if why := _offline(facts):
         return Supply(artifact=found, problem=supply_words.lacking(wanted.what, wanted.reference, here, why))
@@ -187,6 +187,12 @@ def _brought(wanted: Wanted, found: Observation[Artifact], here: Artifact | None
     if check.problem:
         return Supply(artifact=found, problem=supply_words.refused(wanted.what, wanted.reference, check))
     return _fetched(wanted, found, here, check, facts)
+
+
+def _spoilt(text: str, facts: Facts) -> bool:
+    """Whether bringing it back has shown that its cold copy is damaged."""
+    attempt = facts.ledger.attempts.get(f"restore:{artifact_subject(text)}")
+    return attempt is not None and attempt.cause == "cold-copy-bad"
 
 
 def _offline(facts: Facts) -> str:
@@ -259,18 +265,14 @@ def _damaged(here: Artifact) -> dict[str, bool]:
 def _restored(wanted: Wanted, found: Observation[Artifact], reference: RepoRef, facts: Facts) -> Supply:
     text, storage = str(reference), facts.observed.storage
     copy = storage.cold[text]
-    volume = storage.volumes.get(copy.volume)
-    on_this_machine = isinstance(volume, Present) or (isinstance(volume, Unknown) and _remote(copy.volume, facts))
-    if not on_this_machine:
-        why = volume.reason if isinstance(volume, Unknown) else "it is not mounted"
-        why = "the host file does not name it" if volume is None else why
+    if trouble := volume_trouble(copy.volume, facts):
         return Supply(
             artifact=found,
             problem=Finding(
-                reference="volume-unmounted",
-                reason=f"{wanted.what} {text} is on the volume {copy.volume} ({copy.path}), and {why}; "
+                reference=trouble.reference,
+                reason=f"{wanted.what} {text} is on the volume {copy.volume} ({copy.path}), and {trouble.reason}; "
                 "nothing was downloaded in its place",
-                hint=f"connect {copy.volume}, or delete {_receipt(reference.repo, facts)} to download it again",
+                hint=f"{trouble.hint}, or delete {_receipt(reference.repo, facts)} to download it again",
             ),
         )
     if problem := no_room(text, "bringing it back", copy.bytes, facts):
@@ -292,10 +294,17 @@ def _receipt(repo: str, facts: Facts) -> str:
     return f"{facts.observed.storage.home}/offloaded--{repo.replace('/', '--')}.json"
 
 
-def _remote(volume: str, facts: Facts) -> bool:
-    """Whether a volume is of another host, which nobody asks by looking."""
-    place = facts.host.volumes.get(volume)
-    return place is not None and place.host is not None
+def volume_trouble(name: str, facts: Facts) -> Finding | None:
+    """Why nothing can be moved to or from a volume; one of another host is not asked by looking."""
+    place, volume = facts.host.volumes.get(name), facts.observed.storage.volumes.get(name)
+    if place is None:
+        said = "the host file does not name it"
+        return Finding(reference="volume-unnamed", reason=said, hint=f"name {name} under volumes in the host file")
+    if isinstance(volume, Present) or place.host is not None:
+        return None
+    if isinstance(volume, Unknown):
+        return Finding(reference="volume-wrong", reason=volume.reason, hint=f"connect the right {name}")
+    return Finding(reference="volume-unmounted", reason=f"it is not mounted at {place.path}", hint=f"connect {name}")
 
 
 def _conversion(wanted: Wanted, base: Supply, settings: tuple[str, ...], facts: Facts) -> Supply:

@@ -105,7 +105,7 @@ def test_a_file_that_is_not_there_is_partial(cache: TinyCache, checked: Checked)
     files = model_files()
     del files["config.json"]
     cache.add(REPO, files)
-    assert checked.artifact().verdict == "partial (1 files)"
+    assert checked.artifact().verdict == "partial (config.json)"
 
 
 def test_what_was_written_through_a_link_is_read_again(cache: TinyCache, checked: Checked) -> None:

@@ -154,14 +154,6 @@ def one_that_fails_keeps_others_from_coming(patch: Patch) -> None:
     patch.setattr(orders, "_hold", lambda *arguments: None)
 
 
-@bug("any")
-def whatever_was_asked_is_forgotten(patch: Patch) -> None:
-    def forgetful(original: Any, *arguments: Any) -> Any:
-        return replace(original(*arguments), sources={})
-
-    wrap(patch, plan, "remember", forgetful)
-
-
 # --------------------------------------------------------------------------------------------------------- conversion
 
 

@@ -19,7 +19,7 @@ from .bugs import Bug
 from .supply_bugs import BUGS
 from .weights import REFERENCES, crowded, moving, retuned, shaken, supplied
 
-BOUND: Final = 90
+BOUND: Final = 120
 """Worlds in which a mistake must have shown."""
 
 
@@ -86,7 +86,7 @@ def test_a_seeded_bug_is_caught(plant: Bug, kind: str, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("kind", WORLDS)
 def test_a_planner_without_a_bug_is_not_accused(kind: str) -> None:
-    accused = [scenario for scenario in drawn(kind)[::6] if noticed(kind, scenario)]
+    accused = [scenario for scenario in drawn(kind)[::12] if noticed(kind, scenario)]
     assert not accused, accused[0]
 
 

@@ -54,8 +54,12 @@ def command(
     desired, warnings = composition.desired()
     for warning in warnings:
         click.echo(printable(warning.located(composition.file)), err=True)
-    sources = {} if dry_run or plan is not None else _asked(composition, desired)
-    shown = _show(composition, _foresee(composition, desired, sources), plan, acting=not dry_run)
+    asks = not dry_run and (plan is None or any(name.startswith("source/") for name in _read(plan)))
+    sources = _asked(composition, desired) if asks else {}
+    foreseen = _foresee(composition, desired, sources)
+    if plan is not None:
+        _refuse_half(foreseen, plan)
+    shown = _show(composition, foreseen, plan, acting=not dry_run)
     if dry_run:
         return ExitCode.OK if shown.code is ExitCode.CHANGES else shown.code
     if shown.settled and not sources:
@@ -123,6 +127,18 @@ def _confirm_again(
         shown = _show(composition, outcome, plan, acting=True)
     if shown.actions and plan is None:
         confirm(_QUESTION)
+
+
+def _refuse_half(outcome: Forecast, path: Path) -> None:
+    """Who approves a question has not approved what follows from its answer. Raises ReconcilerError."""
+    if any(action.reference == "hub-not-asked" for action in outcome.actions):
+        raise ReconcilerError(
+            "plan-not-whole",
+            f"the plan in {path} was made without asking the hub, so it does not say what would follow; "
+            "nothing was changed",
+            hint="keep a whole one with: reconciler plan --check-sources -o FILE",
+            code=ExitCode.BLOCKED,
+        )
 
 
 def _refuse_stale(path: Path, now: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ import click
 
 from reconciler.model.problem import ExitCode, ReconcilerError
 from reconciler.model.units import human
-from reconciler.planning.holdings import Kept, kept
+from reconciler.planning.holdings import Kept, folders, kept
 from reconciler.ports.errors import ObservationError
 from reconciler.surface.cli.looking import look
 from reconciler.surface.cli.options import FORMATS, file_options, settings
@@ -30,7 +30,7 @@ def command(compose: Compose, config: Path | None, host_file: Path | None, outpu
     facts = look(composition, desired)
     decision = composition.planner.decide(facts)
     try:
-        holdings = host.artifacts.inventory()
+        holdings = (*host.artifacts.inventory(), *folders(facts))
     except ObservationError as error:
         raise ReconcilerError(
             "observation-unknown",

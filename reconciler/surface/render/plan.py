@@ -310,7 +310,7 @@ def _memory_lines(models: tuple[ModelMemoryEntry, ...]) -> Iterator[str]:
 def _next(plan: PlanDocument) -> str:
     if plan.blocked:
         return "do what the hints say, then plan again."
-    if any(action.reference == "hub-not-asked" for action in plan.actions):
+    if any(action.reference == "hub-not-asked" and action.step == 1 for action in plan.actions):
         file = _quoted(plan.file)
         return f"reconciler plan --check-sources -c {file}, to see all of it; or: reconciler apply -c {file}"
     if plan.actions:
