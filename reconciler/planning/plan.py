@@ -22,6 +22,7 @@ from .arrange import Arrangement, arrange
 from .diff import NOT_PROVED, deadline, diff
 from .remember import remember
 from .resolve import Resolver
+from .retention import REFUSED
 from .routes import wanted
 
 
@@ -281,10 +282,12 @@ def propose(view: View, verbs: Sequence[type[Verb]]) -> Plan:
                 case _:
                     pass
     moving = {action.subject for action in actions} | {job.subject for job in view.facts.in_flight}
-    waiting, stuck = _on_a_person(waiting, {e.subject: e for e in reversed(blocked) if e.subject not in moving})
+    # That weights stay here, which somebody wanted away, stands against nobody who waits for them.
+    causes = {e.subject: e for e in reversed(blocked) if e.subject not in moving and e.reference != REFUSED}
+    waiting, stuck = _on_a_person(waiting, causes)
     # What stands against weights is said of who waits for them; nobody needs to read it twice.
-    causes = {(entry.reference, entry.hint) for entry in stuck}
-    weights = [e for e in blocked if e.subject.startswith("artifact/") and (e.reference, e.hint) in causes]
+    reasons = {(entry.reference, entry.hint) for entry in stuck}
+    weights = [e for e in blocked if e.subject.startswith("artifact/") and (e.reference, e.hint) in reasons]
     said = [*(entry for entry in blocked if entry not in weights), *stuck]
     return Plan(actions=tuple(actions), waiting=tuple(waiting), blocked=tuple(dict.fromkeys(said)))
 

@@ -19,6 +19,8 @@ from .supply import no_room, volume_trouble
 GENERATIONS: Final = 3
 """How many proved ensembles are kept restorable."""
 _LATER: Final = f"it is free once {GENERATIONS} other ensembles were proved as a whole"
+REFUSED: Final = "offload-refused"
+"""What a person is told who wants away what is needed."""
 CONVERTED: Final = "recipe:"
 """How the identity of an artifact begins that was converted."""
 
@@ -150,7 +152,7 @@ def _offload(facts: Facts, targets: Mapping[str, Target], reference: str, by_han
     found, repo = facts.observed.artifact(reference), repository(reference)
     if not isinstance(found, Present) or found.value.read_only or reference.startswith("/"):
         if by_hand and (reason := _nothing_to_move(facts, reference)):
-            return _kept(reference, "offload-refused", reason, "see: reconciler artifacts")
+            return _kept(reference, REFUSED, reason, "see: reconciler artifacts")
         return None
     needs = next(roots(facts, targets, repo), None)
     if facts.observed.blind is not None:
@@ -158,10 +160,10 @@ def _offload(facts: Facts, targets: Mapping[str, Target], reference: str, by_han
     if needs is not None:
         said = f"{reference} stays here: {needs.reason}"
         way = _LATER if needs.kind == "generation" else "stop or drop what needs it first"
-        return _kept(reference, "offload-refused", said, way) if by_hand else None
+        return _kept(reference, REFUSED, said, way) if by_hand else None
     if not found.value.complete:
         said = f"{reference} is {found.value.verdict}, and only complete weights are moved"
-        return _kept(reference, "offload-refused", said, "mend it first, or drop it")
+        return _kept(reference, REFUSED, said, "mend it first, or drop it")
     return _placed(facts, reference, found.value)
 
 

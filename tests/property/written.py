@@ -197,6 +197,9 @@ def _mended_model(number: int, model: dict[str, Any]) -> dict[str, Any]:
         made["port"] = 8100 + number
     made["aliases"] = [f"alias-{number}-{index}" for index, _ in enumerate(made.get("aliases", ()))]
     made["requires"] = sorted(set(made.get("requires", ())))
+    if isinstance(made.get("convert"), dict):
+        # Of the other modes each has one number of bits and one size of a group.
+        made["convert"] = {name: value for name, value in made["convert"].items() if name in ("bits", "dtype")}
     for field in ("options", "request_params"):
         if field in made:
             made[field] = {f"name_{n}": _tame(value) for n, value in enumerate(made[field].values())}
@@ -243,6 +246,12 @@ def _mended_host(document: dict[str, Any]) -> dict[str, Any]:
         made["memory"] = {**made["memory"], "budget": "9.5GiB"}
     if made.get("gateways", {}).get("litellm") is not None:
         made["gateways"] = {"litellm": {"include": "/opt/include.yaml"}}
+    if made.get("converter", {}).get("command") is not None:
+        made["converter"] = {**made["converter"], "command": ["/opt/convert", "{src}", "{dest}"]}
+    made["volumes"] = {name: {**v, "path": "/opt/cold"} for name, v in made.get("volumes", {}).items()}
+    if made.get("offload_to") is not None:
+        made["offload_to"] = min(made["volumes"], default=None)
+    made["model_folders"] = [f"/opt/models-{n}" for n, _ in enumerate(made.get("model_folders", ()))]
     runtimes = made.get("runtimes", {})
     made["runtimes"] = {name: {"command": ["/opt/server", *entry["command"]]} for name, entry in runtimes.items()}
     return made
