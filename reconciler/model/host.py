@@ -53,7 +53,10 @@ class ColdVolume:
     path: AbsolutePath = setting(changes=HOT, doc="Folder on the volume.")
     id: VolumeId = setting(changes=HOT, doc="What `reconciler volume init` has written onto it: no other disk is it.")
     host: HostName | None = setting(
-        default=None, changes=HOT, doc="Host that has the volume, reached by ssh; this machine when not given."
+        default=None,
+        changes=HOT,
+        doc="Host that has the volume, reached by ssh without questions; this machine when not given, but for "
+        "MLX_OFFLOAD_HOST and the volume `offload_to`.",
     )
     separate: bool = setting(
         default=True,
@@ -69,15 +72,18 @@ class Converter:
     command: Annotated[tuple[Annotated[str, MaxLen(4096)], ...], MinLen(1)] | None = setting(
         default=None,
         changes=HOT,
-        doc="Program and arguments with {repo}, {src} and {dest}; `mlx_lm convert` of this environment when not given.",
+        doc="Program and arguments with {repo}, {src} and {dest}; else MLX_CONVERT_CMD, else `mlx_lm convert`.",
     )
     preconverted_orgs: tuple[WordText, ...] = setting(
         default=("mlx-community", "mlx", "ml-explore"),
         changes=HOT,
-        doc="Organisations whose repositories are taken for converted where their files do not say.",
+        doc="Organisations whose repositories are taken for converted where their files do not say; "
+        "MLX_PRECONVERTED_ORGS.",
     )
     preconverted_hints: tuple[WordText, ...] = setting(
-        default=("mlx",), changes=HOT, doc="Parts of a repository's name that say the same; weak evidence."
+        default=("mlx",),
+        changes=HOT,
+        doc="Parts of a repository's name that say the same, weakly; MLX_PRECONVERTED_HINTS.",
     )
 
 
