@@ -51,12 +51,6 @@ def remember(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, 
         for label, s in ledger.suspensions.items()
         if (label in targets or label in servers or blind) and (s.until is None or s.until > facts.now)
     }
-    references = {str(launch_reference(s)) for t in targets.values() for s in (t.spec.source, t.spec.draft) if s}
-    wishes = {
-        reference: wish
-        for reference, wish in ledger.wishes.items()
-        if not (wish is Wish.OFFLOAD and reference in facts.observed.storage.cold)
-    }
     running = {label for label, server in facts.observed.servers.items() if server.live}
     launched = frozenset(label for label in targets if label in ledger.launched or label in running)
     after = replace(
@@ -67,20 +61,31 @@ def remember(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, 
         launched=launched,
         attempts=attempts,
         suspensions=suspensions,
-        sources={r: check for r, check in ledger.sources.items() if r in references and r not in _sound(facts)},
-        artifacts={label: r for label, target in targets.items() if (r := _record(target, facts)) is not None},
-        generations=remembered(ledger, proved_set(facts, targets, serving)),
-        wishes=wishes,
     )
+    after = _with_weights(after, facts, targets, serving)
     # A server that is being stopped or started ends by our hand, not by its own.
     busy = {job.subject for job in facts.in_flight}
     idle = {label: change for label, change in changes.items() if change.subject not in busy}
     return count_failures(after, idle, facts.now, jitter)
 
 
-def _sound(facts: Facts) -> set[str]:
-    """References about which the hub need not be asked."""
-    return {r for r, found in facts.observed.artifacts.items() if isinstance(found, Present) and found.value.sound}
+def _with_weights(ledger: Ledger, facts: Facts, targets: Mapping[str, Target], serving: set[str]) -> Ledger:
+    """What is known of weights: answers of the hub about what is not sound here, records, proved ensembles, wishes."""
+    found = facts.observed.artifacts.items()
+    sound = {reference for reference, one in found if isinstance(one, Present) and one.value.sound}
+    declared = {str(launch_reference(s)) for t in targets.values() for s in (t.spec.source, t.spec.draft) if s}
+    asked = declared - sound
+    return replace(
+        ledger,
+        sources={reference: check for reference, check in ledger.sources.items() if reference in asked},
+        artifacts={label: r for label, target in targets.items() if (r := _record(target, facts)) is not None},
+        generations=remembered(ledger, proved_set(facts, targets, serving)),
+        wishes={
+            reference: wish
+            for reference, wish in ledger.wishes.items()
+            if not (wish is Wish.OFFLOAD and reference in facts.observed.storage.cold)
+        },
+    )
 
 
 def _record(target: Target, facts: Facts) -> ArtifactRecord | None:
