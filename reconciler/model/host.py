@@ -83,7 +83,7 @@ class Converter:
     preconverted_hints: tuple[WordText, ...] = setting(
         default=("mlx",),
         changes=HOT,
-        doc="Parts of a repository's name that say the same, weakly; MLX_PRECONVERTED_HINTS.",
+        doc="Parts of a repository's name that say the same, as weak evidence; MLX_PRECONVERTED_HINTS.",
     )
 
 
