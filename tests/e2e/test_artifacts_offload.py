@@ -288,7 +288,9 @@ def test_o17_what_another_run_moves_is_left_to_it(machine: Supplied) -> None:
     write_cached(machine.home.hub, "demo/base", LINE)
     machine.declare()
     before = digests(machine.cached("demo/base"))
-    with (machine.home.hub / ".models--demo--base.lock").open("wb") as held:
+    locks = machine.home.hub / ".locks"
+    locks.mkdir(exist_ok=True)
+    with (locks / "models--demo--base.reconciler").open("wb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         refused = machine.run("offload", "demo/base", "--yes")
         assert refused.code not in (ExitCode.OK, ExitCode.INTERNAL)
