@@ -125,7 +125,8 @@ class Engine:
     async def settle(self, deadline: float) -> Ending:
         """Run until there is nothing to do or wait for, twice in a row, or until `deadline` (epoch seconds).
 
-        It ends unsettled, too, where only a hub would be asked again, and not soon.
+        Weights that are on their way are waited for beyond it: whoever brings them ends what stands still. It ends
+        unsettled, too, where only a hub would be asked again, and not soon.
         """
         self._steady = 0
         try:
@@ -134,9 +135,10 @@ class Engine:
                 if self._steady >= _STEADY:
                     return Ending(decision=decision, settled=True)
                 now = self._host.clock.now()
-                if now >= deadline or decision.plan.parked(now):
+                late = now >= deadline
+                if (late and not self._moving) or decision.plan.parked(now):
                     return Ending(decision=decision, settled=False)
-                await self._pause(decision, deadline)
+                await self._pause(decision, None if late else deadline)
         finally:
             await self._jobs.abandon()
 
@@ -154,15 +156,19 @@ class Engine:
         finally:
             await self._jobs.abandon()
 
+    @property
+    def _moving(self) -> bool:
+        """Whether something is under way that may take days."""
+        return any(job.kind in _LONG for job in self._jobs.in_flight)
+
     async def _pause(self, decision: Decision, deadline: float | None = None) -> None:
         """Until a job ends, something may have changed, or something is due."""
         if 0 < self._steady < _STEADY:
             return
         now = self._host.clock.now()
         ends = [suspension.until for suspension in self._ledger.suspensions.values()]
-        moving = any(job.kind in _LONG for job in self._jobs.in_flight)
         due = (
-            now + (_GLANCE if moving else RESYNC),
+            now + (_GLANCE if self._moving else RESYNC),
             decision.plan.look_again,
             self._declared.look_again,
             deadline,

@@ -30,7 +30,12 @@ _QUESTION = "Apply this plan?"
 @settings_options
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop there, as `plan` does.")
-@click.option("--timeout", default=DEFAULT_TIMEOUT, metavar="DURATION", help="When to give up waiting, such as 10m.")
+@click.option(
+    "--timeout",
+    default=DEFAULT_TIMEOUT,
+    metavar="DURATION",
+    help="When to give up waiting, such as 10m; not while weights move.",
+)
 @click.argument("plan", required=False, type=click.Path(path_type=Path))
 @click.pass_obj
 def command(

@@ -104,6 +104,22 @@ def test_a_download_that_nobody_wants_any_more_is_told_as_cancelled() -> None:
     assert (told[-1].kind, told[-1].reference) == (EventKind.DONE, "cancelled")
 
 
+def test_weights_that_are_on_their_way_are_waited_for_beyond_the_deadline() -> None:
+    """An `apply` would have cut off a long download after its thirty minutes."""
+    check = SourceCheck(at=0.0, commit="c1", files=(RemoteFile(name="model.safetensors", size=10),), converted=True)
+    given = Scenario(
+        desired=declared(ModelSpec(source=Source(repo="org/fast"), port="none")),
+        host_file=HostFile(),
+        truth=Truth(offline=False),
+        script=Script(durations=(500.0,)),
+    )
+    given.truth.store.hub[REFERENCE] = check
+    world = given.world()
+    engine = Engine(world.host(), planner(), Edited(given.wanted(world)), given.host_file)
+    run(engine.settle(world.now + 1_200), world.time)
+    assert isinstance(world.truth.artifacts[REFERENCE], Present)
+
+
 def test_an_action_may_fail_a_million_times() -> None:
     """The interval was a power of two without end, which ended the loop after 1,026 failures."""
     ledger, failure = EMPTY, backoff.Failure(cause="volume-unmounted", error="gone", permanent=True)
