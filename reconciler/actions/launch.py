@@ -47,7 +47,10 @@ class Launch:
     @classmethod
     def propose(cls, view: View) -> Iterator[Self | Waiting | Blocked]:
         first = view.supplies.get(view.converts_first) if view.converts_first is not None else None
-        headroom, slots = view.headroom - (first.memory if isinstance(first, ConvertOrder) else 0), view.launch_slots
+        # What the present conversion gives back is there for the next one.
+        back = sum(job.claim.memory for job in view.facts.in_flight if job.kind == "convert")
+        aside = max(0, first.memory - back) if isinstance(first, ConvertOrder) else 0
+        headroom, slots = view.headroom - aside, view.launch_slots
         changes = {change.label: change for change in view.changes}
         for label in view.launchable:
             order = view.targets[label].order

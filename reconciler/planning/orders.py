@@ -100,12 +100,14 @@ def _disk(order: SupplyOrder) -> int:
 def conversion_first(
     facts: Facts, orders: Mapping[Subject, SupplyOrder], headroom: int, launches: int
 ) -> Subject | None:
-    """The conversion that fits now and would not fit beside what the launches start; of several the largest."""
-    if any(job.kind == "convert" for job in facts.in_flight):
-        return None  # it has its memory
+    """The conversion that fits, at the latest once the present one has ended, and would not beside what is launched.
+
+    Of several the largest.
+    """
+    reach = headroom + sum(job.claim.memory for job in facts.in_flight if job.kind == "convert")
     fitting = {
         subject: order.memory
         for subject, order in orders.items()
-        if isinstance(order, ConvertOrder) and headroom - launches < order.memory <= headroom
+        if isinstance(order, ConvertOrder) and reach - launches < order.memory <= reach
     }
     return max(fitting, key=lambda subject: fitting[subject], default=None)
