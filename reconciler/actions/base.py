@@ -6,9 +6,10 @@ from typing import ClassVar, Protocol, Self
 from reconciler.model.base import noun
 from reconciler.model.change import Change
 from reconciler.model.ledger import Lesson
-from reconciler.model.names import Subject, server_subject
+from reconciler.model.names import Subject, artifact_subject, server_subject
 from reconciler.model.observed import ServerProcess
 from reconciler.model.plan import Action, Blocked, Claim, ServerSide, Waiting
+from reconciler.model.supply import SupplyOrder
 from reconciler.model.view import View
 from reconciler.ports.host import Host
 
@@ -29,6 +30,23 @@ class Verb(Action, Protocol):
     async def perform(self, host: Host) -> Lesson | None:
         """Do it, and say what was learned. Raises ports.errors.ActionError: it was not done, or the answer was lost."""
         ...
+
+
+@noun
+class OnWeights:
+    """What the verbs that act on weights have in common."""
+
+    order: SupplyOrder
+    reference: str
+    reason: str
+
+    @property
+    def subject(self) -> Subject:
+        return artifact_subject(self.order.reference)
+
+    @property
+    def server(self) -> ServerSide | None:
+        return None
 
 
 @noun

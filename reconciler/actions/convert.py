@@ -4,17 +4,19 @@ from collections.abc import Iterator
 from typing import ClassVar, Self
 
 from reconciler.model.base import noun
-from reconciler.model.names import Subject, artifact_subject
+from reconciler.model.names import Subject
 from reconciler.model.observed import ObservedState
-from reconciler.model.plan import Blocked, Claim, Effect, ServerSide, Waiting
+from reconciler.model.plan import Blocked, Claim, Effect, Waiting
 from reconciler.model.supply import ConvertOrder
 from reconciler.model.units import human
 from reconciler.model.view import View
 from reconciler.ports.host import Host
 
+from .base import OnWeights
+
 
 @noun
-class Convert:
+class Convert(OnWeights):
     """Run the converter on one source; one conversion at a time."""
 
     kind: ClassVar[str] = "convert"
@@ -24,20 +26,10 @@ class Convert:
     rank: ClassVar[int] = 6
 
     order: ConvertOrder
-    reference: str
-    reason: str
-
-    @property
-    def subject(self) -> Subject:
-        return artifact_subject(self.order.reference)
 
     @property
     def claims(self) -> Claim:
         return Claim(memory=self.order.memory, disk=self.order.disk, recipe=self.order.recipe.key)
-
-    @property
-    def server(self) -> ServerSide | None:
-        return None
 
     @property
     def bytes(self) -> int | None:

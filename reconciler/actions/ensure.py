@@ -6,13 +6,14 @@ from typing import ClassVar, Final, Self
 
 from reconciler.model.base import noun
 from reconciler.model.ledger import Lesson
-from reconciler.model.names import Subject, artifact_subject
 from reconciler.model.observed import Artifact, ObservedState, Present
-from reconciler.model.plan import Blocked, Claim, Effect, ServerSide, Waiting
+from reconciler.model.plan import Blocked, Claim, Effect, Waiting
 from reconciler.model.supply import CheckOrder, FetchOrder, SourceCheck, VerifyOrder
 from reconciler.model.units import human
 from reconciler.model.view import View
 from reconciler.ports.host import Host
+
+from .base import OnWeights
 
 Order = CheckOrder | FetchOrder | VerifyOrder
 _UNKNOWN_THERE: Final = ("source-revision-missing", "source-not-found")
@@ -21,7 +22,7 @@ _VERIFICATIONS: Final = 2
 
 
 @noun
-class Ensure:
+class Ensure(OnWeights):
     """Ask about weights, bring them, or compare them."""
 
     kind: ClassVar[str] = "ensure"
@@ -32,12 +33,6 @@ class Ensure:
     rank: ClassVar[int] = 5
 
     order: Order
-    reference: str
-    reason: str
-
-    @property
-    def subject(self) -> Subject:
-        return artifact_subject(self.order.reference)
 
     @property
     def claims(self) -> Claim:
@@ -48,10 +43,6 @@ class Ensure:
                 return Claim(reads=read)
             case CheckOrder():
                 return Claim()
-
-    @property
-    def server(self) -> ServerSide | None:
-        return None
 
     @property
     def bytes(self) -> int | None:

@@ -4,17 +4,18 @@ from collections.abc import Iterator
 from typing import ClassVar, Self
 
 from reconciler.model.base import noun
-from reconciler.model.names import Subject, artifact_subject
 from reconciler.model.observed import Absent, ColdCopy, ObservedState
-from reconciler.model.plan import Blocked, Claim, Effect, ServerSide, Waiting
+from reconciler.model.plan import Blocked, Claim, Effect, Waiting
 from reconciler.model.supply import MoveOrder
 from reconciler.model.units import human
 from reconciler.model.view import View
 from reconciler.ports.host import Host
 
+from .base import OnWeights
+
 
 @noun
-class Offload:
+class Offload(OnWeights):
     """Copy one repository to a volume, verify the copy, then remove it here."""
 
     kind: ClassVar[str] = "offload"
@@ -24,20 +25,10 @@ class Offload:
     rank: ClassVar[int] = 8
 
     order: MoveOrder
-    reference: str
-    reason: str
-
-    @property
-    def subject(self) -> Subject:
-        return artifact_subject(self.order.reference)
 
     @property
     def claims(self) -> Claim:
         return Claim(reads=self.order.bytes)
-
-    @property
-    def server(self) -> ServerSide | None:
-        return None
 
     @property
     def bytes(self) -> int | None:

@@ -4,17 +4,18 @@ from collections.abc import Iterator
 from typing import ClassVar, Self
 
 from reconciler.model.base import noun
-from reconciler.model.names import Subject, artifact_subject
 from reconciler.model.observed import ObservedState, Present
-from reconciler.model.plan import Blocked, Claim, Effect, ServerSide, Waiting
+from reconciler.model.plan import Blocked, Claim, Effect, Waiting
 from reconciler.model.supply import MoveOrder
 from reconciler.model.units import human
 from reconciler.model.view import View
 from reconciler.ports.host import Host
 
+from .base import OnWeights
+
 
 @noun
-class Restore:
+class Restore(OnWeights):
     """Copy one repository back into the model cache; the cold copy stays where it is."""
 
     kind: ClassVar[str] = "restore"
@@ -24,20 +25,10 @@ class Restore:
     rank: ClassVar[int] = 7
 
     order: MoveOrder
-    reference: str
-    reason: str
-
-    @property
-    def subject(self) -> Subject:
-        return artifact_subject(self.order.reference)
 
     @property
     def claims(self) -> Claim:
         return Claim(disk=self.order.bytes)
-
-    @property
-    def server(self) -> ServerSide | None:
-        return None
 
     @property
     def bytes(self) -> int | None:

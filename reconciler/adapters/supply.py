@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from reconciler.adapters.cache.digests import Digests
 from reconciler.adapters.cache.hf_cache import LocalArtifacts
+from reconciler.adapters.durable.locks import alone
 from reconciler.model.host import HostFile
 from reconciler.model.names import Subject, artifact_subject
 from reconciler.model.supply import ConvertOrder, FetchOrder, MoveOrder, Progress, SourceCheck, VerifyOrder
@@ -218,10 +219,11 @@ class LocalSupply:
         place = self._host_file.volumes.get(order.volume)
         if place is None:
             raise ActionError("volume-unnamed", f"the host file names no volume {order.volume}; nothing was moved")
+        busy = ActionError("move-busy", f"{order.repo} is being moved by another run; nothing was changed")
         # Beside the library's own locks, where its tools look for nothing else.
         os.makedirs(f"{home}/.locks", exist_ok=True)
         with (
-            _locked(f"{home}/.locks/{folder}.reconciler", order.repo),
+            alone(f"{home}/.locks/{folder}.reconciler", busy),
             LocalFiles(home) as hub,
             LocalFiles(str(record)) as notes,
         ):
@@ -258,22 +260,6 @@ def _refuse_used(folder: str, repo: str) -> None:
                 f"{repo} stays here: pid {process.pid} ({program}) was started with it; nothing was moved",
                 permanent=True,
             )
-
-
-@contextlib.contextmanager
-def _locked(path: str, repo: str) -> Iterator[None]:
-    """Only one of us moves a repository, whatever state directory it has."""
-    import fcntl
-
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ActionError("move-busy", f"{repo} is being moved by another run; nothing was changed") from None
-        yield
-    finally:
-        os.close(handle)
 
 
 def _content(path: str) -> bytes:

@@ -183,8 +183,8 @@ def _blocked(
     for change in changes.values():
         if change.target is not None:
             yield from (_although(change, problem) for problem in change.target.problems)
-            if change.verdict is Verdict.OCCUPIED and change.target.awaits is not None:
-                # Its weights may take hours, and a person can free the port meanwhile.
+            if change.verdict is Verdict.OCCUPIED and change.target.order is None:
+                # Whatever else stands against it: a person can free the port meanwhile.
                 yield Blocked(
                     subject=change.subject,
                     reference=change.reference,

@@ -8,7 +8,6 @@ so by one that outlived whoever had started it. While either is taken, nothing i
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from reconciler.adapters.cache.hub_folder import unmounted
 from reconciler.adapters.child import PYTHON, Child, running
 from reconciler.adapters.durable.copying import Watch, remove_tree, told
 from reconciler.adapters.durable.files import LocalFiles
+from reconciler.adapters.durable.locks import alone
 from reconciler.adapters.durable.threads import in_thread
 from reconciler.model.base import plain
 from reconciler.model.observed import Recipe
@@ -211,24 +211,12 @@ def _alone(files: LocalFiles, hub: str, recipe: Recipe) -> Iterator[None]:
     parent = os.path.dirname(recipe.folder)
     if files.look(parent) is None:
         files.make_folder(parent)
-    with _locked(f"{hub}/{parent}/.{recipe.key}.lock", recipe):
-        with _locked(f"{hub}/{_lock_of_converter(recipe)}", recipe):
+    message = f"{recipe.source} is being converted by the same recipe already; nothing was changed"
+    busy = ActionError("conversion-busy", message)
+    with alone(f"{hub}/{parent}/.{recipe.key}.lock", busy):
+        with alone(f"{hub}/{_lock_of_converter(recipe)}", busy):
             pass  # free, and only who holds the first lock starts another converter
         yield
-
-
-@contextlib.contextmanager
-def _locked(path: str, recipe: Recipe) -> Iterator[None]:
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            message = f"{recipe.source} is being converted by the same recipe already; nothing was changed"
-            raise ActionError("conversion-busy", message) from None
-        yield
-    finally:
-        os.close(handle)
 
 
 def _lock_of_converter(recipe: Recipe) -> str:

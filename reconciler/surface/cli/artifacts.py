@@ -1,6 +1,5 @@
 """`artifacts`: all weights on this machine, what they are kept for, and what could be freed."""
 
-import sys
 from pathlib import Path
 
 import click
@@ -48,25 +47,22 @@ def command(compose: Compose, config: Path | None, host_file: Path | None, outpu
 
 
 def _table(entries: tuple[Kept, ...]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from reconciler.surface.render.table import show
 
     if not entries:
         click.echo("There are no weights in the model cache.")
         return
-    context = click.get_current_context(silent=True)
-    plainly = context is not None and context.find_root().color is False
-    table = Table(box=None, pad_edge=False, header_style="none" if plainly else "bold")
-    for column in ("WHERE", "SIZE", "VERDICT"):
-        table.add_column(column, no_wrap=True, justify="right" if column == "SIZE" else "left")
-    table.add_column("WEIGHTS", overflow="fold")
-    table.add_column("KEPT FOR", overflow="fold")
-    for entry in entries:
-        why = "; ".join(f"{root.reason} [{root.kind}]" for root in entry.roots) or "nothing"
-        cells = (entry.holding.place, human(entry.holding.bytes), entry.verdict or "-", entry.holding.name, why)
-        table.add_row(*(Text(printable(cell)) for cell in cells))
-    Console(soft_wrap=False, file=sys.stdout).print(table)
+    rows = [
+        (
+            entry.holding.place,
+            human(entry.holding.bytes),
+            entry.verdict or "-",
+            entry.holding.name,
+            "; ".join(f"{root.reason} [{root.kind}]" for root in entry.roots) or "nothing",
+        )
+        for entry in entries
+    ]
+    show(("WHERE", "SIZE", "VERDICT"), ("WEIGHTS", "KEPT FOR"), rows, right="SIZE")
     for line in _footer(entries):
         click.echo(printable(line))
 

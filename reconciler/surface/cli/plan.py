@@ -1,12 +1,14 @@
 """`plan`: look once, forecast, print; nothing is changed."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from reconciler.model.document import PlanDocument
-from reconciler.model.problem import ExitCode, ReconcilerError
+from reconciler.model.problem import ExitCode, ReconcilerError, worst
+from reconciler.model.supply import SourceCheck
 from reconciler.planning.backoff import afresh
 from reconciler.planning.forecast import forecast
 from reconciler.surface.cli.looking import look
@@ -48,10 +50,12 @@ def command(
     composition = compose(settings(config, host_file, overrides))
     desired, warnings = composition.desired()
     ledger = afresh(composition.host.state.ledger())
+    answers: Mapping[str, SourceCheck] = {}
     if check_sources:
         from reconciler.surface.cli.sources import asked
 
-        ledger = replace(ledger, sources={**ledger.sources, **asked(composition, desired, ledger)})
+        answers = asked(composition, desired, ledger)
+        ledger = replace(ledger, sources={**ledger.sources, **answers})
     facts = look(composition, desired, ledger)
     kept = bool(files) or "json" in formats
     plan = render.document(forecast(composition.planner, facts), composition.file, facts=kept)
@@ -61,6 +65,8 @@ def command(
     for path in files:
         _save(plan, path)
     code = ExitCode(plan.exit_code)
+    if any(answer.retry_at is not None for answer in answers.values()):
+        code = worst({code, ExitCode.UNSETTLED})  # it was to be checked, and could not be
     return code if detailed_exitcode or code is not ExitCode.CHANGES else ExitCode.OK
 
 

@@ -97,21 +97,13 @@ def _others(decision: Decision) -> tuple[Blocked, ...]:
 
 
 def _table(entries: tuple[ServerStatus, ...]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from reconciler.surface.render.table import show
 
     if not entries:
         click.echo("Nothing is declared, and nothing of ours runs.")
         return
-    context = click.get_current_context(silent=True)
-    plainly = context is not None and context.find_root().color is False
-    table = Table(box=None, pad_edge=False, header_style="none" if plainly else "bold")
-    for column in ("LABEL", "PORT", "PID", "SYNC", "HEALTH"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("REASON", overflow="fold")
-    for entry in entries:
-        cells = (
+    rows = [
+        (
             entry.label,
             str(entry.port or "-"),
             str(entry.pid or "-"),
@@ -119,8 +111,9 @@ def _table(entries: tuple[ServerStatus, ...]) -> None:
             entry.health,
             f"{entry.reason} [{entry.reference}]",
         )
-        table.add_row(*(Text(printable(cell)) for cell in cells))
-    Console(soft_wrap=False).print(table)
+        for entry in entries
+    ]
+    show(("LABEL", "PORT", "PID", "SYNC", "HEALTH"), ("REASON",), rows)
 
 
 def _data(
