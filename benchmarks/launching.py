@@ -1,8 +1,7 @@
-"""Launches, heals and a no-op apply, each beside the least that could do the same (G10, G11, G12 and two models)."""
+"""Launches and a no-op apply, each beside the least that could do the same (G10, G11, G12 and two models)."""
 
 import asyncio
 import os
-import select
 import signal
 import statistics
 import subprocess
@@ -31,7 +30,6 @@ def launching(root: Path, rounds: int) -> None:
     with machine(root / "many", command, MANY) as many:
         _start_many(many, command, max(3, rounds // 5))
         _nothing_to_do(many, rounds)
-        _heal(many, command, max(5, rounds // 2))
     _two_models(root, max(3, rounds // 5))
 
 
@@ -59,6 +57,8 @@ def _order(label: str, argv: Sequence[str], port: int) -> LaunchOrder:
         artifact="",
         served_name="default_model",
         memory=0,
+        revision="",
+        generation=0,
     )
 
 
@@ -153,51 +153,6 @@ def _nothing_to_do(many: Machine, rounds: int) -> None:
     for timing in (plan, apply):
         print(f"{timing.name:36} {timing.wall * 1e3:8.2f} {timing.ratio:7.2f}")
     print(f"files touched: {len(wrote)}", flush=True)
-
-
-def _heal(many: Machine, command: Sequence[str], rounds: int) -> None:
-    log = many.state / "logs" / "model-00000.log"
-    with subprocess.Popen(
-        many.argv("watch"), env=many.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as watch:
-        while not (many.state / "reconciler.sock").exists():
-            time.sleep(0.01)
-
-        def one() -> tuple[float, float]:
-            time.sleep(0.3)  # the watch has come to rest
-            floor = _bare_heal(many.root, command)
-            before, start = began(log), time.monotonic()
-            os.kill(many.pid(0), signal.SIGKILL)
-            while (moment := began(log)) == before:
-                time.sleep(0.0002)
-            until_all_answer(many.ports[:1])
-            many.run("retry", "model-00000")
-            return floor, moment - start
-
-        pairs(
-            f"kill -9 until the next one begins, {MANY} servers watched",
-            ("pidfd and posix_spawn", "watch"),
-            rounds,
-            one,
-        )
-        watch.send_signal(signal.SIGTERM)
-
-
-def _bare_heal(root: Path, command: Sequence[str]) -> float:
-    """The least that can notice a death and start anew."""
-    first, second = free_ports(2)
-    old = spawn([*command, f"--port={first}"], os.environ, root / "old.log")
-    began(root / "old.log")
-    handle = os.pidfd_open(old)
-    start = time.monotonic()
-    os.kill(old, signal.SIGKILL)
-    select.select([handle], [], [])
-    new = spawn([*command, f"--port={second}"], os.environ, root / "new.log")
-    moment = began(root / "new.log")
-    os.close(handle)
-    os.waitpid(old, 0)
-    end([new])
-    return moment - start
 
 
 def _two_models(root: Path, rounds: int) -> None:

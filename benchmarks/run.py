@@ -10,6 +10,7 @@ from benchmarks.artifacts import artifacts
 from benchmarks.launching import launching
 from benchmarks.looking import looking
 from benchmarks.ratios import timed
+from benchmarks.watched import watched
 from benchmarks.worlds import remember, write_cache, write_host, write_state
 
 PYTHON = sys.executable
@@ -34,6 +35,7 @@ def main() -> None:
         artifacts(root, ROUNDS)
         looking(root, ROUNDS, env)
         launching(root, ROUNDS)
+        watched(root, ROUNDS)
 
 
 def _environment(root: Path) -> dict[str, str]:

@@ -38,6 +38,7 @@ class Machine:
             f"version: 1\naccept_cpu: true\nmax_launches: 64\nmemory: {{budget: 4TiB}}\n"
             f"runtimes: {{mlx-lm: {{command: {json.dumps(list(command))}}}}}\n"
             f"gateways: {{litellm: {{include: {self.published}, drain: 0s}}}}\n"
+            f"status_page: {{port: {free_ports(1)[0]}}}\n"
         )
         host.chmod(0o600)
         self.ports = free_ports(models)
@@ -58,10 +59,13 @@ class Machine:
             "RECONCILER_HOST_FILE": str(self.root / "host.yaml"),
         }
 
-    def declare(self, models: int) -> None:
+    def declare(self, models: int, options: Mapping[int, int] | None = None) -> None:
+        """Write down the first so many models; `options` are what some ports have for max_tokens."""
         lines = ["version: 1", "gateways: {litellm: {mode: direct}}", "models:" if models else "models: {}"]
         for number, port in enumerate(self.ports[:models]):
-            lines.append(f"  model-{number:05d}: {{source: {{repo: bench/synth-{number:05d}}}, port: {port}}}")
+            tokens = (options or {}).get(port)
+            more = "" if tokens is None else f", options: {{max_tokens: {tokens}}}"
+            lines.append(f"  model-{number:05d}: {{source: {{repo: bench/synth-{number:05d}}}, port: {port}{more}}}")
         (self.root / "ensemble.yaml").write_text("\n".join(lines) + "\n")
 
     def argv(self, *args: str) -> list[str]:

@@ -91,6 +91,8 @@ class Launch:
             served_name=order.served_name,
             host=order.host,
             memory=order.memory,
+            revision=order.revision,
+            generation=order.generation,
         )
         return Effect(servers={order.label: process})
 

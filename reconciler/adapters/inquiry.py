@@ -1,7 +1,7 @@
 """Asking one server: until two completions in a row are given, and again when that has to be repeated."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -9,22 +9,21 @@ from reconciler.backends.base import Answer, Backend, Sign
 from reconciler.model.base import noun
 from reconciler.model.observed import Absent, Health, Listener, Observation, Present, ServerProcess
 
+from .connections import Connection
 from .diagnosis import LogDiagnosis
-from .server_log import safe, size
+from .server_log import end, safe, size
+from .standstill import Sample, Standstill, worked
 
 PROOFS: Final = 2
 """Completions in a row: the first may have come from a server that was just dying."""
 REFUSALS: Final = 3
 """Errors in a row to the same question: the first may have come from a server that was just starting."""
 MISSES: Final = 3
-"""Questions in a row that a server which has answered before may leave unanswered while its log stands still."""
-LOADING_TIMEOUT: Final = 120.0
-"""Seconds that the first completions may take: they wait for the weights."""
-REPEAT_TIMEOUT: Final = 30.0
-REPEAT: Final = 600.0
-"""Seconds after which an idle server proves itself again."""
-BUSY: Final = 0.01
-"""Share of one processor from which on a server is at work: decoding takes several times that, waiting nothing."""
+"""Questions in a row that a server which has answered before may leave unanswered while it does nothing else."""
+_PATIENCE: Final = 10.0
+"""How many times as long as its first answer took a later one may take."""
+_SLEPT: Final = 30.0
+"""Seconds by which the clock has to jump for it to be a sleep of the machine, or a clock that was set."""
 _GLANCE: Final = 0.02
 _SOON: Final = 30.0
 """Seconds for which a listener is looked for every 20 ms: people wait for it, and a look costs 0.2 ms."""
@@ -39,6 +38,28 @@ _CAUSES: Final = {
     Sign.WRONG_MODEL: _WRONG_MODEL,
     Sign.REFUSED: "refuses-requests",
 }
+
+
+@noun
+class Pace:
+    """How often servers are looked at and asked, and how long each may take, in seconds."""
+
+    loading: float = 120.0
+    """For the first completions, which wait for the weights."""
+    shortest: float = 5.0
+    longest: float = 25.0
+    """For a later completion, at least and at most."""
+    repeat: float = 600.0
+    """After which an idle server proves itself again."""
+    look: float = 10.0
+    """Between two looks at who is connected."""
+    standstill: float = 30.0
+    """For which somebody is connected and nothing is done, before it is asked."""
+    misses: float = 60.0
+    """Over which the unanswered questions must reach, at least, before it is given up."""
+
+
+PACE: Final = Pace()
 
 
 @noun
@@ -63,11 +84,14 @@ class Means:
     logs: LogDiagnosis
     belongs: Callable[[int, ServerProcess], bool]
     """Whether a listener of this pid is the server's own."""
+    connections: Callable[[int], Collection[Connection] | None]
+    """Who is connected to a port; None where nobody can say."""
     cpu: Callable[[int], float | None]
     """Seconds of processor time that a process and what it has started have used; None where that cannot be told."""
     now: Callable[[], float]
     tell: Callable[[], None]
     """There is new evidence."""
+    pace: Pace
 
 
 class Inquiry:
@@ -75,14 +99,30 @@ class Inquiry:
 
     def __init__(self, process: ServerProcess, means: Means, proved_at: float | None) -> None:
         self.process = process
-        self.asked_since = means.now()
+        self._began = means.now(), _time()
         self.evidence = Evidence(health=Health.STARTING)
         if proved_at is not None:
             self.evidence = Evidence(health=Health.SERVING, proved_at=proved_at)
         self._means = means
         self._doubt = asyncio.Event()
         self._logged = size(process.log)
+        self._standstill = Standstill()
+        self._read, self._steps = self._logged, 0
+        """How far its log was read for lines of work, and in how many looks there were some."""
+        self._patience = means.pace.longest
+        self._waits = False
+        """Whether it has been proved and nothing speaks against it."""
         self.task = asyncio.create_task(self._run(), name=f"ask {process.label}")
+
+    @property
+    def asked_since(self) -> float:
+        """Since when it is asked, seconds since the epoch, on a clock that the machine's sleep has not put forward.
+
+        Whoever judges by it that a start takes too long must not count the hours for which nobody could answer (X10).
+        """
+        wall, awake = self._began
+        slept = round(self._means.now() - wall - (_time() - awake))
+        return wall + (slept if abs(slept) >= _SLEPT else 0)
 
     async def _run(self) -> None:
         while True:
@@ -108,10 +148,39 @@ class Inquiry:
         if logged != self._logged and self._means.logs.of(self.process) is not None:
             self._doubt.set()
 
+    # ------------------------------------------------------------------------------------------ looking at its clients
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether it counts who is connected to it: it has answered, and is not being asked just now."""
+        return self._waits and not self._doubt.is_set()
+
+    def concerns(self, connections: Collection[Connection]) -> bool:
+        """Whether somebody may wait on it."""
+        return self._standstill.concerns(connections)
+
+    def seen(self, connections: Collection[Connection] | None, cpu: float | None) -> None:
+        """Doubt it when somebody has been connected for long and it does nothing; costs no question."""
+        if self._standstill.seconds(self._sample(connections, cpu)) >= self._means.pace.standstill:
+            self._doubt.set()
+
+    def _sample(self, connections: Collection[Connection] | None, cpu: float | None) -> Sample:
+        logged = size(self.process.log)
+        if connections and logged != self._read:
+            self._steps += self._means.backend.at_work(end(self.process.log, self._read))
+            self._read = logged
+        return Sample(at=_time(), connections=connections, cpu=cpu, logged=logged, steps=self._steps)
+
+    def _now(self) -> Sample:
+        """A sample of this instant."""
+        pid = self.process.pid
+        cpu = self._means.cpu(pid) if pid is not None else None
+        return self._sample(self._means.connections(self.process.port), cpu)
+
     # --------------------------------------------------------------------------------------------------- proving
 
     async def _prove(self) -> bool:
-        proofs, refusals, pause = 0, 0, _FIRST_PAUSE
+        proofs, refusals, pause, pace = 0, 0, _FIRST_PAUSE, self._means.pace
         while True:
             if lost := self._lost_port():
                 return self._condemn("port-lost", lost)
@@ -121,7 +190,10 @@ class Inquiry:
                 late = self._means.now() - self.asked_since > _SOON
                 await asyncio.sleep(_FIRST_PAUSE if late else _GLANCE)
                 continue
-            answer, sign = await self._ask(LOADING_TIMEOUT)
+            asked = _time()
+            answer, sign = await self._ask(pace.loading)
+            if sign is Sign.COMPLETION:
+                self._patience = min(pace.longest, max(pace.shortest, _PATIENCE * (_time() - asked)))
             proofs = proofs + 1 if sign is Sign.COMPLETION else 0
             refusals = refusals + 1 if sign is Sign.REFUSED else 0
             if proofs == PROOFS:
@@ -136,37 +208,55 @@ class Inquiry:
         """Wait until the proof is due or in doubt, and repeat it; False: it is lost."""
         if not await self._due():
             return True
-        misses, refusals, pause = 0, 0, _FIRST_PAUSE
-        while misses < MISSES:
+        misses, refusals, since = 0, 0, _time()
+        answer: Answer | None = None
+        while not self._given_up(misses, since):
             if lost := self._lost_port():
                 return self._condemn("port-lost", lost)
-            before = self._work()
-            answer, sign = await self._ask(REPEAT_TIMEOUT)
+            before = self._now()
+            answer, sign = await self._ask(self._patience)
             if sign is Sign.COMPLETION:
                 return self._proved()
             refusals = refusals + 1 if sign is Sign.REFUSED else 0
             if sign in (Sign.DEAD, Sign.WRONG_MODEL) or refusals == REFUSALS:
                 return self._condemn(_CAUSES[sign], _said(answer))
-            # Whoever does not answer and works is at something else, if it can be reached at all.
-            misses = 0 if self._worked(before) and self._unreachable() is None else misses + 1
-            await asyncio.sleep(pause)
-            pause = min(_LONGEST_PAUSE, pause * 4)
-        why = self._unreachable() or f"no answer within {REPEAT_TIMEOUT:.0f} s, {MISSES} times in a row"
+            reachable = self._unreachable() is None
+            if reachable and worked(before, self._now()):
+                return self._works()
+            misses += 1
+            await asyncio.sleep(self._pause(before.at) if reachable and not refusals else _FIRST_PAUSE)
+        why = self._unreachable() or self._silence(answer, misses, since)
         return self._condemn("unresponsive", f"it has answered before, and now: {why}")
+
+    def _given_up(self, misses: int, since: float) -> bool:
+        long = _time() - since >= self._means.pace.misses
+        return misses >= MISSES and (long or self._unreachable() is not None)
+
+    def _pause(self, asked: float) -> float:
+        """Until the next question, so that the last one ends when there was time enough for all."""
+        step = (self._means.pace.misses - self._patience) / (MISSES - 1)
+        return max(_FIRST_PAUSE, asked + step - _time())
+
+    def _silence(self, answer: Answer | None, misses: int, since: float) -> str:
+        said = f"only {answer.status}" if answer is not None else f"nothing within {self._patience:.0f} s"
+        return f"{said}, {misses} times in a row in {_time() - since:.0f} s, and it does nothing else"
 
     async def _due(self) -> bool:
         """False: it is not idle, and its traffic stands for a proof."""
-        proved_at = self.evidence.proved_at or 0.0
+        proved_at, repeat, began = self.evidence.proved_at or 0.0, self._means.pace.repeat, _time()
+        self._waits = True
         try:
             # A clock that was set back must not put it off.
-            async with asyncio.timeout(min(REPEAT, max(0.0, proved_at + REPEAT - self._means.now()))):
+            async with asyncio.timeout(min(repeat, max(0.0, proved_at + repeat - self._means.now()))):
                 await self._doubt.wait()
         except TimeoutError:
             logged, before = size(self.process.log), self._logged
             self._logged = logged
-            if logged > before:
+            if logged > before or (self._standstill.worked_at or 0.0) > began:
                 self.evidence = Evidence(health=Health.SERVING, proved_at=self._means.now())
                 return False
+        finally:
+            self._waits = False
         return True
 
     async def _ask(self, seconds: float) -> tuple[Answer | None, Sign]:
@@ -178,8 +268,16 @@ class Inquiry:
     def _proved(self) -> bool:
         self._logged = size(self.process.log)
         self._doubt.clear()
+        self._standstill.answered()
         self.evidence = Evidence(health=Health.SERVING, proved_at=self._means.now())
         self._means.tell()
+        return True
+
+    def _works(self) -> bool:
+        """It does not answer since it is at something else, which stands for a proof."""
+        self._logged = size(self.process.log)
+        self._doubt.clear()
+        self.evidence = Evidence(health=Health.SERVING, proved_at=self._means.now())
         return True
 
     def _condemn(self, cause: str, detail: str) -> bool:
@@ -192,18 +290,6 @@ class Inquiry:
         )
         self._means.tell()
         return False
-
-    def _work(self) -> tuple[float, int, float | None]:
-        """Where the clock, its log and its processor time stand."""
-        cpu = self._means.cpu(self.process.pid) if self.process.pid is not None else None
-        return asyncio.get_running_loop().time(), size(self.process.log), cpu
-
-    def _worked(self, before: tuple[float, int, float | None]) -> bool:
-        """Whether it has done something since; lines of a log are also written for those who only look in."""
-        now = self._work()
-        if now[2] is None or before[2] is None:
-            return now[1] != before[1]
-        return now[2] - before[2] >= BUSY * (now[0] - before[0])
 
     def _may_be_asked(self) -> bool:
         """Say how far a start has come, and whether its own listener is there.
@@ -238,6 +324,11 @@ class Inquiry:
         if isinstance(listener, Absent):
             return f"nothing listens on port {self.process.port}"
         return self._lost_port(listener)
+
+
+def _time() -> float:
+    """Seconds on a clock that nobody sets and that stands still while the machine sleeps."""
+    return asyncio.get_running_loop().time()
 
 
 def _said(answer: Answer | None) -> str:

@@ -22,6 +22,7 @@ from typing import Final
 
 from reconciler.model.observed import Absent, Listener, Observation, Present, Unknown
 
+from . import sock_diag
 from .port_owners import Found, Owner, Socket, owners_by_lsof, owners_by_proc
 
 DEADLINE: Final = 0.5
@@ -43,14 +44,6 @@ _FREE: Final = frozenset(
         errno.EHOSTUNREACH,
     }
 )
-
-_LISTEN: Final = 10
-_SOCK_DIAG: Final = 4
-_SOCK_DIAG_BY_FAMILY: Final = 20
-_REQUEST_DUMP: Final = 0x301
-_ERROR, _DONE = 2, 3
-_HEADER: Final = 16
-_DUMP_BYTES: Final = 1 << 18
 
 Answers = dict[int, Observation[Listener]]
 
@@ -126,46 +119,8 @@ def _present(port: int, owners: Iterable[Owner | None]) -> Present[Listener]:
 
 def _listening() -> Iterator[Socket]:
     """Every listening TCP socket of this network namespace. Raises OSError where the kernel does not say."""
-    with_netlink = getattr(_socket, "AF_NETLINK", None)
-    if with_netlink is None:
-        raise OSError(errno.EAFNOSUPPORT, "no netlink on this platform")
-    handle = _socket.socket(with_netlink, _socket.SOCK_RAW, _SOCK_DIAG)
-    try:
-        handle.settimeout(DEADLINE)
-        for family in (_socket.AF_INET, _socket.AF_INET6):
-            # struct inet_diag_req_v2: family, protocol, extensions, padding, states, then an empty socket id.
-            body = bytes((family, _socket.IPPROTO_TCP, 0, 0)) + _u32(1 << _LISTEN) + bytes(48)
-            kind = _SOCK_DIAG_BY_FAMILY.to_bytes(2, sys.byteorder) + _REQUEST_DUMP.to_bytes(2, sys.byteorder)
-            handle.send(_u32(_HEADER + len(body)) + kind + _u32(1) + _u32(0) + body)
-            yield from _dump(handle)
-    finally:
-        handle.close()
-
-
-def _dump(handle: "_socket.socket") -> Iterator[Socket]:
-    """The sockets of one answer: struct inet_diag_msg behind each struct nlmsghdr."""
-    while True:
-        data = handle.recv(_DUMP_BYTES)
-        at = 0
-        while at + _HEADER <= len(data):
-            length = int.from_bytes(data[at : at + 4], sys.byteorder)
-            kind = int.from_bytes(data[at + 4 : at + 6], sys.byteorder)
-            if kind == _DONE:
-                return
-            if kind == _ERROR or length < _HEADER:
-                code = -int.from_bytes(data[at + 16 : at + 20], sys.byteorder, signed=True)
-                raise OSError(code or errno.EIO, "the kernel did not list its sockets")
-            body = data[at + _HEADER : at + length]
-            yield Socket(
-                port=int.from_bytes(body[4:6], "big"),
-                uid=int.from_bytes(body[64:68], sys.byteorder),
-                inode=int.from_bytes(body[68:72], sys.byteorder),
-            )
-            at += (length + 3) & ~3
-
-
-def _u32(value: int) -> bytes:
-    return value.to_bytes(4, sys.byteorder)
+    for message in sock_diag.sockets(1 << sock_diag.LISTEN):
+        yield Socket(port=sock_diag.port(message), uid=sock_diag.uid(message), inode=sock_diag.inode(message))
 
 
 # ----------------------------------------------------------------------------------------------- connections

@@ -5,12 +5,15 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
+from reconciler.backends.base import Backend
 from reconciler.model.host import HostFile
 from reconciler.model.observed import Absent, HostFacts, Observation, Present, Unknown
+from reconciler.model.target import PreflightOrder
 
 if TYPE_CHECKING:
     from reconciler.adapters.cache.digests import Digests
 
+NO_BACKENDS: Final[Mapping[str, Backend]] = {}
 _OWN_BACKEND: Final = "mlx-lm"
 _OWN_PACKAGE: Final = "mlx_lm"
 _OWN_MODULE: Final = ("-m", "mlx_lm", "server")
@@ -34,14 +37,19 @@ class LocalMachine:
         host_file: HostFile,
         state_root: str | os.PathLike[str],
         working_set: Callable[[], int | None] = lambda: None,
+        backends: Mapping[str, Backend] = NO_BACKENDS,
     ) -> None:
-        """`working_set` says what Metal once recommended on this machine; None: nobody has asked it yet."""
-        self._host_file, self._working_set = host_file, working_set
+        """`working_set` says what Metal once recommended on this machine; None: nobody has asked it yet.
+
+        `backends` say what it means that a preflight fails.
+        """
+        self._host_file, self._working_set, self._backends = host_file, working_set, backends
+        self._seen: HostFacts | None = None
         self._templates = os.path.join(os.path.abspath(state_root), "templates")
 
     def look(self, backends: Iterable[str]) -> HostFacts:
         """The facts that planning needs, with the command of each asked backend."""
-        return HostFacts(
+        found = HostFacts(
             platform=sys.platform,
             memory_total=memory_total(self._working_set),
             runtimes={name: self._runtime(name) for name in backends},
@@ -49,6 +57,15 @@ class LocalMachine:
             template_folder=self._templates,
             offline=is_offline(os.environ),
         )
+        # The very same object while nothing has changed, as `steady` has it.
+        self._seen = found if self._seen != found else self._seen
+        return self._seen
+
+    async def preflight(self, order: PreflightOrder) -> None:
+        """Find out what stands against a launch. Raises ActionError with what does."""
+        from .preflight import preflight
+
+        await preflight(order, self._backends)
 
     def _runtime(self, backend: str) -> Observation[tuple[str, ...]]:
         named = self._host_file.runtimes.get(backend)

@@ -14,8 +14,9 @@ from reconciler.model.ledger import ServiceProof
 from reconciler.model.names import authority
 from reconciler.model.observed import Health, Listener, Observation, ServerProcess
 
+from .connections import Connections
 from .diagnosis import LogDiagnosis
-from .inquiry import Inquiry, Means
+from .inquiry import PACE, Inquiry, Means, Pace
 from .process_table import seen
 
 if TYPE_CHECKING:
@@ -28,8 +29,16 @@ RECENT: Final = 0.01
 """Seconds for which a look at the ports holds."""
 
 
+Traffic = Callable[[Collection[int]], Connections]
+"""Says who is connected to these ports: the kernel, and whoever else passes requests on to servers."""
+
+
 class CompletionProber:
-    """The readiness ladder of one event loop: our listener, an HTTP answer, two completions."""
+    """The readiness ladder of one event loop: our listener, an HTTP answer, two completions.
+
+    Afterwards one look in `Pace.look` seconds at who is connected to any of the servers tells which of them has to
+    be asked again; 40 servers without clients cost that one look, and nothing for each.
+    """
 
     def __init__(
         self,
@@ -37,13 +46,19 @@ class CompletionProber:
         logs: LogDiagnosis,
         look: Callable[[Iterable[int]], Mapping[int, Observation[Listener]]],
         now: Callable[[], float],
-        cpu: Callable[[int], float | None] = lambda pid: None,
+        cpu: Callable[[Collection[int]], Mapping[int, float]] = lambda leaders: {},
+        traffic: Traffic = lambda ports: {},
+        pace: Pace = PACE,
     ) -> None:
+        """`cpu` gives the processor time of sessions by their leaders, as far as it can be told."""
         self._backends = backends
         self._look = look
         self._looked: tuple[float, Mapping[int, Observation[Listener]]] = (0.0, {})
         self._now = now
         self._cpu = cpu
+        self._traffic = traffic
+        self._pace = pace
+        self._timer: asyncio.TimerHandle | None = None
         self._logs = logs
         self._inquiries: dict[str, Inquiry] = {}
         self._session: aiohttp.ClientSession | None = None
@@ -61,6 +76,8 @@ class CompletionProber:
                 inquiry.task.cancel()
             proved_at = proof.at if proof is not None and proof.instance == process.instance else None
             inquiry = self._inquiries[process.label] = Inquiry(process, self._means(backend), proved_at)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._pace.look, self._glance)
         inquiry.glance()
         found = inquiry.evidence
         return replace(
@@ -91,9 +108,26 @@ class CompletionProber:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._inquiries.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+    def _glance(self) -> None:
+        """Look once at who is connected, for all servers; what they do is only asked of those that have clients."""
+        self._timer = None
+        watched = [inquiry for inquiry in self._inquiries.values() if inquiry.is_watched]
+        try:
+            found = self._traffic({inquiry.process.port for inquiry in watched}) if watched else {}
+            used = [i for i in watched if i.concerns(found.get(i.process.port, ()))]
+            cpu = self._cpu({i.process.pid for i in used if i.process.pid is not None}) if used else {}
+            for inquiry in watched:
+                inquiry.seen(found.get(inquiry.process.port), cpu.get(inquiry.process.pid or 0))
+        finally:
+            if self._inquiries:
+                self._timer = asyncio.get_running_loop().call_later(self._pace.look, self._glance)
 
     def _listener(self, port: int) -> Observation[Listener]:
         """Who listens on a port: one look serves all that are asked at a time."""
@@ -116,10 +150,12 @@ class CompletionProber:
             ask=self._complete,
             look=self._listener,
             belongs=_belongs,
-            cpu=self._cpu,
+            connections=lambda port: self._traffic([port]).get(port),
+            cpu=lambda pid: self._cpu([pid]).get(pid),
             logs=self._logs,
             now=self._now,
             tell=self._event().set,
+            pace=self._pace,
         )
 
     async def _complete(self, process: ServerProcess, backend: Backend, seconds: float) -> Answer | None:
@@ -127,7 +163,8 @@ class CompletionProber:
         import aiohttp
 
         if self._session is None:
-            self._session = aiohttp.ClientSession()
+            # A connection of ours that stayed open would look like somebody's who waits.
+            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True))
         question = backend.question(process.served_name)
         url = f"http://{authority(process.host, process.port)}{question.path}"
         limit = aiohttp.ClientTimeout(total=seconds)

@@ -6,11 +6,18 @@ processes, none of it looks at more than the one process that is asked about, ex
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple
+
+from reconciler.model.observed import Provenance
 
 TOKEN_VARIABLE: Final = "RECONCILER_TOKEN"
 """What the environment of every server carries; random, and of one launch alone."""
+LABEL_VARIABLE: Final = "RECONCILER_LABEL"
+COMMIT_VARIABLE: Final = "RECONCILER_COMMIT"
+GENERATION_VARIABLE: Final = "RECONCILER_GENERATION"
+SPEC_VARIABLE: Final = "RECONCILER_SPEC"
+"""Where a server comes from, for people and for whatever looks at the process; nothing is concluded from them."""
 LOCK_DESCRIPTOR: Final = 9
 """Number under which a server holds its lock: the highest that a POSIX shell leaves to its user."""
 
@@ -48,11 +55,16 @@ def seen(pid: int) -> Seen | None:
     return Seen(pid, int(rest[15]), alive, int(session))
 
 
-def session_cpu_seconds(leader: int) -> float | None:
-    """Processor time of all that a session leader has started, a worker may be what works; None where unknown."""
-    members = [pid for pid in own_pids() if (found := seen(pid)) is not None and found.session == leader]
-    used = [seconds for pid in members if (seconds := cpu_seconds(pid)) is not None]
-    return sum(used) if used else None
+def session_cpu_seconds(leaders: Collection[int]) -> dict[int, float]:
+    """Leader -> processor time of all that it has started, a worker may be what works; without those not to be seen.
+
+    One walk over the processes of this user serves all leaders.
+    """
+    used: dict[int, float] = {}
+    for pid in own_pids():
+        if (found := seen(pid)) is not None and found.session in leaders and (spent := cpu_seconds(pid)) is not None:
+            used[found.session] = used.get(found.session, 0.0) + spent
+    return used
 
 
 def cpu_seconds(pid: int) -> float | None:
@@ -96,6 +108,28 @@ def token(pid: int) -> str | None:
     A process that is just ending, and a kernel thread, have no environment at all: that is not a missing token.
     Raises OSError when it could not be looked at.
     """
+    variables = _environment(pid)
+    return None if variables is None else _variable(variables, TOKEN_VARIABLE)
+
+
+def carried(pid: int) -> Provenance | None:
+    """What a process's environment says about its launch; None where nobody may read it, or where it has none.
+
+    Raises OSError when it could not be looked at.
+    """
+    variables = _environment(pid)
+    if variables is None:
+        return None
+    return Provenance(
+        label=_variable(variables, LABEL_VARIABLE),
+        revision=_variable(variables, COMMIT_VARIABLE),
+        generation=_variable(variables, GENERATION_VARIABLE),
+        spec_hash=_variable(variables, SPEC_VARIABLE),
+    )
+
+
+def _environment(pid: int) -> list[bytes] | None:
+    """NAME=value of a process; None where nobody may read it, and where it has none at all."""
     if sys.platform == "darwin":
         from . import darwin_processes
 
@@ -105,15 +139,21 @@ def token(pid: int) -> str | None:
             variables = _read(f"/proc/{pid}/environ").split(b"\0")
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             return None
-    if not any(variables):
-        return None
-    prefix = f"{TOKEN_VARIABLE}=".encode()
+    return variables if any(variables) else None
+
+
+def _variable(variables: list[bytes], name: str) -> str:
+    """The value of a variable; "" where there is none of this name."""
+    prefix = f"{name}=".encode()
     found = next((entry for entry in variables if entry.startswith(prefix)), prefix)
     return found.removeprefix(prefix).decode("ascii", "replace")
 
 
-def own_pids() -> Iterator[int]:
-    """Every process of this user but this one: the one question whose cost grows with the machine."""
+def own_pids(session: int | None = None) -> Iterator[int]:
+    """Every process of this user but this one: the one question whose cost grows with the machine.
+
+    With a `session` those of it alone, which costs a hundredth: they are told from the others by one system call each.
+    """
     if sys.platform == "darwin":
         from . import darwin_processes
 
@@ -121,8 +161,20 @@ def own_pids() -> Iterator[int]:
     else:
         pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
     for pid in pids:
+        if session is not None and not _is_in(pid, session):
+            continue
         if pid != os.getpid() and (sys.platform == "darwin" or _is_own(pid)):
             yield pid
+
+
+def _is_in(pid: int, session: int) -> bool:
+    """Whether a process is in a session; one of which that cannot be told may be."""
+    try:
+        return os.getsid(pid) == session
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
 
 
 def holds(pid: int, path: str) -> bool:

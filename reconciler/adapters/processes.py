@@ -6,13 +6,21 @@ from dataclasses import replace
 from typing import Final
 
 from reconciler.model.ledger import ServiceProof
-from reconciler.model.observed import Absent, Health, Present, ServerProcess, Standing, Unknown
+from reconciler.model.observed import (
+    RESTARTED_MACHINE,
+    Absent,
+    Health,
+    Present,
+    ServerProcess,
+    Standing,
+    Unknown,
+)
 from reconciler.model.target import LaunchOrder
 from reconciler.ports.errors import ActionError, ObservationError
 from reconciler.ports.host import Clock, Listeners
 
 from .process_table import boot_id, seen, unique
-from .proof import Proof, prove
+from .proof import REBOOTED, Proof, prove
 from .records import SUFFIX, Lock, Record, Run
 
 LOCK_SECONDS: Final = 1.0
@@ -67,6 +75,8 @@ class LocalProcesses:
         self._live: tuple[int, ...] = ()
         self._children: dict[int, str] = {}
         self._codes: dict[str, tuple[int, int]] = {}
+        self._read: dict[str, tuple[object, Record | None]] = {}
+        """label -> stamp and content of its record at the last look."""
 
     @property
     def _boot(self) -> str | None:
@@ -95,6 +105,7 @@ class LocalProcesses:
         named = [label for label in labels if label and not label.startswith(".")]
         found = {label: self._server(label, proofs.get(label), live) for label in named}
         self._live = tuple(live)
+        self._read = {label: self._read[label] for label in found if label in self._read}
         self._retain([label for label, server in found.items() if server is not None and server.live])
         return {label: server for label, server in found.items() if server is not None}
 
@@ -112,7 +123,7 @@ class LocalProcesses:
         """What one record says; None where it was removed since the folder was listed."""
         run = Run(self._root, label)
         try:
-            record = run.record()
+            record = self._recorded(run)
             if record is None:
                 return None
             proof = prove(run, record, self._boot)
@@ -121,6 +132,8 @@ class LocalProcesses:
         live += proof.members
         server = record.server(proof.standing, proof.reason)
         match proof.standing, proof.leader:
+            case Standing.GONE, _ if proof.reason == REBOOTED:
+                return replace(server, cause=RESTARTED_MACHINE)
             case Standing.GONE, _:
                 return self._ended(server)
             case Standing.OURS, None:
@@ -132,6 +145,14 @@ class LocalProcesses:
                 return replace(server, pid=leader.pid)
             case _:
                 return server
+
+    def _recorded(self, run: Run) -> Record | None:
+        """What a record says, read again when it is another file; who is to act on it reads it anew. Raises OSError."""
+        stamp = run.stamp()
+        known = self._read.get(run.label)
+        if known is None or known[0] != stamp:
+            known = self._read[run.label] = stamp, run.record()
+        return known[1]
 
     def _ended(self, server: ServerProcess) -> ServerProcess:
         """A server that is gone, with how it ended as far as that is known, and what it said last."""
@@ -204,15 +225,18 @@ class LocalProcesses:
     def _start(self, run: Run, order: LaunchOrder, lock: int) -> None:
         """All between taking the lock and giving it away. Raises ActionError and OSError."""
         from . import spawn
+        from .log_rotation import begin_anew
         from .records import open_high
+        from .server_log import position
 
         token = os.urandom(16).hex()
-        env = spawn.environment(os.environ, order.env, token)
+        env = spawn.environment(os.environ, {**order.env, **spawn.provenance(order)}, token)
         argv = [spawn.executable(order.argv[0], env["PATH"]), *order.argv[1:]]
         self._check_vacant(run, order)
+        begin_anew(run.log_path)
         log = open_high(run.log_path, os.O_WRONLY | os.O_APPEND)
         try:
-            record = self._intent(run, order, token, os.fstat(log).st_size)
+            record = self._intent(run, order, token, position(run.log_path, os.fstat(log).st_size))
             self._at("before-record")
             run.write(record)
             self._at("after-record")
@@ -267,6 +291,8 @@ class LocalProcesses:
             log=run.log_path,
             log_start=log_start,
             argv=tuple(map(_cut, order.argv)),
+            revision=order.revision,
+            generation=order.generation,
         )
 
     # ------------------------------------------------------------------------------------ ending, taking up, forgetting

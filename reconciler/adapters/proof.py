@@ -49,20 +49,24 @@ def prove(run: Run, record: Record, boot: str | None, lock: Lock | None = None) 
     return _unfinished(run, record, lock) if record.pid is None else _finished(run, record, lock)
 
 
-def survivors(run: Run, record: Record) -> tuple[int, ...]:
-    """Live processes of a launch whose first process is gone, in order of their pids. Raises OSError."""
+def survivors(run: Run, record: Record, lock: Lock) -> tuple[int, ...]:
+    """Live processes of a launch whose first process is gone, in order of their pids. Raises OSError.
+
+    Whoever is in another session counts by the lock that it holds, and so not where nobody holds it.
+    """
+    session = record.pid if lock is Lock.FREE else None
     return tuple(
         sorted(
             found.pid
-            for found in carriers(record.token)
+            for found in carriers(record.token, session)
             if found.session == record.pid or holds(found.pid, run.lock_path)
         )
     )
 
 
-def carriers(wanted: str) -> Iterator[Seen]:
-    """Every live process of this user whose environment carries a token. Raises OSError."""
-    for pid in own_pids():
+def carriers(wanted: str, session: int | None = None) -> Iterator[Seen]:
+    """Every live process of this user, or of one session, whose environment carries a token. Raises OSError."""
+    for pid in own_pids(session):
         if token(pid) == wanted and (found := seen(pid)) is not None and found.alive:
             yield found
 
@@ -102,7 +106,7 @@ def _finished(run: Run, record: Record, lock: Lock) -> Proof:
         if carried == record.token:
             return _unknown(f"pid {pid} runs and does not hold its lock")
     if lock is Lock.HELD or group_exists(pid):
-        left = survivors(run, record)
+        left = survivors(run, record, lock)
         if left:
             reason = f"its first process {pid} is gone, and {_listed(left)} of it still run"
             return Proof(standing=Standing.OURS, members=left, reason=reason)

@@ -56,13 +56,16 @@ class Record:
     """Seconds since the epoch."""
     log: str
     log_start: int
-    """Bytes of the log that are older than this launch."""
+    """Bytes of the log that are older than this launch, those that are gone by now too (`log_rotation`)."""
     argv: tuple[str, ...]
     """For people; long arguments are cut."""
     pid: int | None = None
     """None: the launch was not completed."""
     started: int | None = None
     unique: int | None = None
+    revision: str = ""
+    """As `ServerProcess.revision`; a record of an earlier version has none."""
+    generation: int = 0
     flaw: str = ""
     """Why it proves nothing, when it was read from a damaged file."""
     newer: bool = False
@@ -91,6 +94,8 @@ class Record:
             command=self.argv,
             log=self.log,
             log_start=self.log_start,
+            revision=self.revision,
+            generation=self.generation,
         )
 
 
@@ -108,6 +113,14 @@ class Run:
         """Make the folders, for their owner alone. Raises OSError."""
         for folder in self._folders:
             os.makedirs(folder, mode=0o700, exist_ok=True)
+
+    def stamp(self) -> tuple[int, int, int] | None:
+        """What distinguishes this record from the ones that were there before; None where there is none."""
+        try:
+            status = os.lstat(self.record_path)
+        except FileNotFoundError:
+            return None
+        return status.st_ino, status.st_size, status.st_mtime_ns
 
     def record(self) -> Record | None:
         """The record, with its flaw where it is damaged; None where there is none. Raises OSError."""
@@ -256,6 +269,8 @@ def _record(label: str, data: Mapping[str, Any], flaw: str) -> Record:
         pid=_number(data, "pid"),
         started=_number(data, "started"),
         unique=_number(data, "unique"),
+        revision=_text(data, "revision"),
+        generation=_number(data, "generation") or 0,
         flaw=flaw,
     )
 

@@ -10,9 +10,17 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Final, NoReturn
 
+from reconciler.model.target import LaunchOrder
 from reconciler.ports.errors import ActionError
 
-from .process_table import LOCK_DESCRIPTOR, TOKEN_VARIABLE
+from .process_table import (
+    COMMIT_VARIABLE,
+    GENERATION_VARIABLE,
+    LABEL_VARIABLE,
+    LOCK_DESCRIPTOR,
+    SPEC_VARIABLE,
+    TOKEN_VARIABLE,
+)
 from .records import write_file
 
 DESCRIPTORS: Final = 4096
@@ -32,8 +40,23 @@ def environment(own: Mapping[str, str], extra: Mapping[str, str], token: str) ->
     No credential, nothing that steers an interpreter or a loader, and not the place of the model cache: a server
     is given absolute paths, and its settings are in its spec or nowhere.
     """
+    return scrubbed(own) | dict(extra) | {TOKEN_VARIABLE: token}
+
+
+def scrubbed(own: Mapping[str, str]) -> dict[str, str]:
+    """Of our environment what tells a child where it lives and how it writes text, and nothing else."""
     kept = {name: value for name, value in own.items() if name in _KEPT or name.startswith("LC_")}
-    return {"PATH": SEARCH_PATH} | kept | dict(extra) | {TOKEN_VARIABLE: token}
+    return {"PATH": SEARCH_PATH} | kept
+
+
+def provenance(order: LaunchOrder) -> dict[str, str]:
+    """What a server carries about its own launch, so that it can be told also where its record is lost."""
+    return {
+        LABEL_VARIABLE: order.label,
+        COMMIT_VARIABLE: order.revision,
+        GENERATION_VARIABLE: str(order.generation),
+        SPEC_VARIABLE: order.spec_hash,
+    }
 
 
 def executable(program: str, path: str) -> str:
@@ -83,7 +106,7 @@ def spawn(argv: Sequence[str], env: Mapping[str, str], *, lock: int, log: int, p
     """The pid of a new server. `lock` and `log` must be above the numbers they get. Raises OSError."""
     import signal
 
-    _seal()
+    seal()
     os.close(os.open(pid_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600))
     actions = [
         (os.POSIX_SPAWN_OPEN, 0, _NULL, os.O_RDONLY, 0),
@@ -103,8 +126,8 @@ def spawn(argv: Sequence[str], env: Mapping[str, str], *, lock: int, log: int, p
     )
 
 
-def _seal() -> None:
-    """Keep descriptors that we were started with from a server: those Python has not made close-on-exec."""
+def seal() -> None:
+    """Keep descriptors that we were started with from a child: those Python has not made close-on-exec."""
     for name in os.listdir("/dev/fd"):
         number = int(name)
         try:

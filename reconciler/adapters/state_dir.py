@@ -3,35 +3,34 @@
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from reconciler.model.event import Event, EventKind
 from reconciler.model.ledger import EMPTY, Ledger
+from reconciler.model.names import ENSEMBLE
 from reconciler.model.problem import ExitCode, ReconcilerError
+from reconciler.ports.host import NO_CONTENTS
 
-from .ledger_text import parsed, written
+from . import state_damage, state_layout
+from .clock import SystemClock
+from .ledger_text import parsed
+from .state_damage import BESIDE, StateDamaged
+from .state_layout import COLUMNS, KEPT_EVENTS, KEY, VERSION, Entry
 
 if TYPE_CHECKING:
     import sqlite3
 
 VARIABLE: Final = "RECONCILER_STATE"
 DATABASE: Final = "state.db"
-VERSION: Final = 2
-"""`user_version` of the layout that this code writes; 0 is a database whose first write never ended."""
-KEPT_EVENTS: Final = 10_000
-_KEY: Final = "ledger"
-_LEDGER: Final = "CREATE TABLE IF NOT EXISTS ledger (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT"
-_EVENTS: Final = (
-    "CREATE TABLE IF NOT EXISTS events (number INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, "
-    "kind TEXT NOT NULL, subject TEXT NOT NULL, text TEXT NOT NULL, action TEXT NOT NULL, reference TEXT NOT NULL, "
-    "revision TEXT NOT NULL) STRICT"
-)
-_COLUMNS: Final = ("at", "kind", "subject", "text", "action", "reference", "revision")
+_FRESH: Final = f"{DATABASE}.new"
 _BUSY_SECONDS: Final = 5.0
 _TRIES: Final = 3
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
+_FORGOTTEN: Final = ("suspensions", "pins", "generations", "counted failures", "wishes about weights")
+"""What a ledger holds that no run record knows."""
 
 
 def default_root(environ: Mapping[str, str], platform: str = sys.platform) -> Path:
@@ -49,8 +48,9 @@ def default_root(environ: Mapping[str, str], platform: str = sys.platform) -> Pa
 class StateDir:
     """One state directory; made by the first save, so that reading leaves no trace."""
 
-    def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, root: str | os.PathLike[str] | None = None, now: Callable[[], float] | None = None) -> None:
         self.root = default_root(os.environ) if root is None else Path(os.path.abspath(root))
+        self._now = now or SystemClock().now
 
     @property
     def database(self) -> Path:
@@ -59,54 +59,73 @@ class StateDir:
 
     def ledger(self) -> Ledger:
         """The last saved ledger; the empty one where there is none. Raises ReconcilerError."""
-        if not self.database.exists():
-            return EMPTY
-        import sqlite3
-
+        with self._told():
+            rows = self._read("SELECT value FROM ledger WHERE key = ?", (KEY,))
         try:
-            rows = self._read("SELECT value FROM ledger WHERE key = ?", (_KEY,))
             return parsed(str(rows[0][0])) if rows else EMPTY
-        except (sqlite3.DatabaseError, OSError) as error:
-            raise self._failed(error) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise self._corrupt(f"its ledger is not what was written ({type(error).__name__})") from error
+            said = f"its ledger is not what was written ({type(error).__name__})"
+            raise StateDamaged(self.database, said) from error
 
     def events(self, after: int = 0, last: int = KEPT_EVENTS) -> tuple[Event, ...]:
         """The last so many events after the one of this number, oldest first. Raises ReconcilerError."""
-        if not self.database.exists():
-            return ()
-        import sqlite3
+        query = f"SELECT {', '.join(COLUMNS)}, number FROM events WHERE number > ? ORDER BY number DESC LIMIT ?"
+        with self._told():
+            return tuple(state_layout.events(reversed(self._read(query, (after, last), since=2))))
 
-        try:
-            query = f"SELECT {', '.join(_COLUMNS)}, number FROM events WHERE number > ? ORDER BY number DESC LIMIT ?"
-            return tuple(_events(reversed(self._read(query, (after, last), since=2))))
-        except (sqlite3.DatabaseError, OSError) as error:
-            raise self._failed(error) from error
+    def content(self, digest: str) -> bytes | None:
+        """What was kept under a sha256; None where it is not there, or is not that. Raises ReconcilerError."""
+        import hashlib
 
-    def save(self, ledger: Ledger, events: Sequence[Event] = ()) -> None:
-        """Durable when it returns, both or neither. Raises ReconcilerError."""
-        import sqlite3
+        with self._told():
+            rows = self._read("SELECT bytes FROM contents WHERE digest = ?", (digest,), since=3)
+        found: bytes | None = rows[0][0] if rows else None
+        return found if found is not None and hashlib.sha256(found).hexdigest() == digest else None
 
-        text = written(ledger)
-        try:
-            self._prepare()
-            connection = sqlite3.connect(self.database, timeout=_BUSY_SECONDS, isolation_level=None)
+    def save(self, ledger: Ledger, events: Sequence[Event] = (), contents: Mapping[str, bytes] = NO_CONTENTS) -> None:
+        """Durable when it returns, all or nothing. Raises ReconcilerError.
+
+        `contents` are kept by their sha256 for as long as the ledger names them. A database that proves to be
+        damaged is set aside and written anew, with an event that says what was lost; so who saves has the lock.
+        """
+        entry = Entry(ledger=ledger, events=events, contents=contents)
+        with self._told():
             try:
-                self._write(connection, text, events)
-            finally:
-                connection.close()
-        except (sqlite3.DatabaseError, OSError) as error:
-            raise self._failed(error) from error
+                self._prepare(self.database)
+                self._write(self.database, entry)
+            except Exception as error:
+                if not state_damage.is_damage(error):
+                    raise
+                self._renew(entry, str(error))
+
+    def recover(self) -> Event | None:
+        """Look whether the database is whole; where it is not, set it aside and begin another one.
+
+        For who holds the lock, before the first look at the ledger. The event that comes back says what was lost, and
+        is stored; None: nothing is damaged. Raises ReconcilerError.
+        """
+        with self._told():
+            why = self.damage()
+            if not why:
+                return None
+            lost: tuple[str, ...] = ()
+            try:
+                ledger = self.ledger()
+            except StateDamaged:
+                ledger, lost = state_damage.from_records(self.root), _FORGOTTEN
+            return self._renew(Entry(ledger=ledger, events=(), contents=NO_CONTENTS), why, lost)
 
     # ------------------------------------------------------------------------------------------------ inside
 
     def _read(self, query: str, values: tuple[object, ...], since: int = 1) -> list[tuple[Any, ...]]:
-        """The rows of a query, without writing anything; none in a layout older than `since`.
+        """The rows of a query, without writing anything; none where there is no file, or a layout older than `since`.
 
         SQLite makes `-wal` and `-shm` files beside a database in WAL mode even to read it. Where nobody has it
         open there is no log, and it is read as immutable, which makes none; a writer that came meanwhile is seen
         by the log or by the stamp of the file, and then it is read again.
         """
+        if not self.database.exists():
+            return []
         for _ in range(_TRIES):
             before = self._stamp()
             quiet = not self._log().exists()
@@ -132,25 +151,66 @@ class StateDir:
         finally:
             connection.close()
 
-    def _write(self, connection: "sqlite3.Connection", text: str, events: Sequence[Event]) -> None:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("BEGIN IMMEDIATE")
-        if self._version(connection) < VERSION:
-            connection.execute(_LEDGER)
-            connection.execute(_EVENTS)
-            connection.execute(f"PRAGMA user_version = {VERSION}")
-        connection.execute("INSERT OR REPLACE INTO ledger (key, value) VALUES (?, ?)", (_KEY, text))
-        if events:
-            places = ", ".join("?" * len(_COLUMNS))
-            connection.executemany(
-                f"INSERT INTO events ({', '.join(_COLUMNS)}) VALUES ({places})",
-                [tuple(_storable(getattr(event, name)) for name in _COLUMNS) for event in events],
-            )
-            connection.execute(
-                "DELETE FROM events WHERE number <= (SELECT MAX(number) FROM events) - ?", (KEPT_EVENTS,)
-            )
-        connection.execute("COMMIT")
+    def _write(self, database: Path, entry: Entry) -> None:
+        import sqlite3
+
+        connection = sqlite3.connect(database, timeout=_BUSY_SECONDS, isolation_level=None)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("BEGIN IMMEDIATE")
+            state_layout.write(connection, entry, self._version(connection))
+            connection.execute("COMMIT")
+        finally:
+            connection.close()
+
+    def damage(self) -> str:
+        """What is wrong with the database; empty where nothing is. Raises where it cannot be looked at."""
+        try:
+            with self._told():
+                rows = self._read("PRAGMA quick_check(1)", ())
+            if rows and rows[0][0] != "ok":
+                return str(rows[0][0])
+            # Whether the tables are there, and what is in them is what was written.
+            self.ledger()
+            self.events(last=1)
+            self.content("")
+        except StateDamaged as error:
+            return error.why
+        return ""
+
+    def _renew(self, entry: Entry, why: str, lost: tuple[str, ...] = ()) -> Event:
+        """Write a database anew, with all that can still be read of the damaged one, and put it in its place.
+
+        `lost`: what the ledger of the entry lacks, where it was put together from run records.
+        """
+        rebuilt = bool(lost)
+        wanted = state_layout.named(entry.ledger)
+        contents = {name: found for name in wanted if (found := self._legible(name)) is not None} | {**entry.contents}
+        history: tuple[Event, ...] = ()
+        try:
+            history = self.events()
+        except StateDamaged:
+            lost = (*lost, "earlier events")
+        if wanted - contents.keys():
+            lost = (*lost, "what generations consisted of")
+        name = state_damage.aside(self.database)
+        text = state_damage.account(name.name, why, lost, rebuilt=rebuilt)
+        event = Event(at=self._now(), kind=EventKind.FAILED, subject=ENSEMBLE, text=text, reference="state-damaged")
+        fresh = self.root / _FRESH
+        for end in ("", *BESIDE):
+            Path(f"{fresh}{end}").unlink(missing_ok=True)
+        self._prepare(fresh)
+        whole = Entry(ledger=entry.ledger, events=(*entry.events, event), contents=contents, history=history)
+        self._write(fresh, whole)
+        state_damage.put_in_place(fresh, self.database, name)
+        return event
+
+    def _legible(self, digest: str) -> bytes | None:
+        try:
+            return self.content(digest)
+        except StateDamaged:
+            return None
 
     def _version(self, connection: "sqlite3.Connection") -> int:
         found = int(connection.execute("PRAGMA user_version").fetchone()[0])
@@ -164,8 +224,8 @@ class StateDir:
             )
         return found
 
-    def _prepare(self) -> None:
-        """The directory and an empty file with the right owner and modes, whatever the umask."""
+    def _prepare(self, database: Path) -> None:
+        """The directory and a file, empty if it is new, with the right owner and modes, whatever the umask."""
         if not self.root.exists():
             self.root.parent.mkdir(parents=True, exist_ok=True)
             self.root.mkdir(mode=0o700, exist_ok=True)
@@ -179,7 +239,7 @@ class StateDir:
                 code=ExitCode.ENVIRONMENT,
             )
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-        handle = os.open(self.database, flags, 0o600)
+        handle = os.open(database, flags, 0o600)
         try:
             if stat.S_IMODE(os.fstat(handle).st_mode) != 0o600:  # noqa: PLR2004
                 os.fchmod(handle, 0o600)
@@ -193,38 +253,23 @@ class StateDir:
     def _log(self) -> Path:
         return self.root / f"{DATABASE}-wal"
 
-    def _failed(self, error: Exception) -> ReconcilerError:
-        import sqlite3
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What goes wrong with the database as a ReconcilerError."""
+        try:
+            yield
+        except ReconcilerError:
+            raise
+        except Exception as error:
+            import sqlite3
 
-        known = isinstance(error, sqlite3.OperationalError | OSError)
-        if not known or "malformed" in str(error) or "no such" in str(error):
-            return self._corrupt(str(error))
-        return ReconcilerError(
-            "state-unavailable",
-            f"{self.database} cannot be used: {error}",
-            hint="mend the directory's permissions or free space on its disk, and run the command again",
-            code=ExitCode.ENVIRONMENT,
-        )
-
-    def _corrupt(self, why: str) -> ReconcilerError:
-        return ReconcilerError(
-            "state-corrupt",
-            f"{self.database} is damaged: {why}; no server was touched",
-            hint=f"move it aside (mv '{self.database}' '{self.database}.damaged'); suspensions and attempts in it "
-            "are lost, running servers are found again by their records",
-            code=ExitCode.ENVIRONMENT,
-        )
-
-
-def _storable(value: object) -> object:
-    """Text of a stranger as SQLite takes it: half a surrogate pair can stand in a file name, and not in UTF-8."""
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
-
-
-def _events(rows: Iterable[tuple[Any, ...]]) -> Iterator[Event]:
-    """The inverse of what is written; an event of a kind that only a newer version knows is left out."""
-    kinds = {kind.value: kind for kind in EventKind}
-    for row in rows:
-        fields = dict(zip((*_COLUMNS, "number"), row, strict=True))
-        if fields["kind"] in kinds:
-            yield Event(**{**fields, "kind": kinds[fields["kind"]]})
+            if not isinstance(error, sqlite3.Error | OSError):
+                raise
+            if state_damage.is_damage(error):
+                raise StateDamaged(self.database, str(error)) from error
+            raise ReconcilerError(
+                "state-unavailable",
+                f"{self.database} cannot be used: {error}",
+                hint="mend the directory's permissions or free space on its disk, and run the command again",
+                code=ExitCode.ENVIRONMENT,
+            ) from error

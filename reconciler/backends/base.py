@@ -66,6 +66,16 @@ class Command:
 
 
 @noun
+class Examination:
+    """A way to find out, without starting a server, whether it would start with what it is given."""
+
+    program: str
+    """File of `programs/`, run by the Python that runs the server program."""
+    request: Mapping[str, object]
+    """What it is asked, sent as JSON."""
+
+
+@noun
 class Question:
     """A request that only a server with its weights in memory can answer."""
 
@@ -141,6 +151,10 @@ class Backend(Protocol):
         """The exact command line; the same input gives the same bytes."""
         ...
 
+    def preflight(self, start: Start) -> Examination | None:
+        """How a start is tried out beforehand; None where nothing of this runtime can be asked without starting it."""
+        ...
+
     def question(self, served_name: str) -> Question:
         """A completion of one token."""
         ...
@@ -151,6 +165,10 @@ class Backend(Protocol):
 
     def diagnose(self, lines: Sequence[str]) -> Diagnosis | None:
         """What the last lines of one launch's log say about its failure; None where they say nothing known."""
+        ...
+
+    def at_work(self, lines: Sequence[str]) -> bool:
+        """Whether any of these lines of its log is one that only work on a request writes, not a look at it."""
         ...
 
 

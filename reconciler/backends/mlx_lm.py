@@ -1,5 +1,6 @@
 """mlx_lm.server, from mlx-lm 0.32 on: facts from its source and from runs on the CPU build (0.32.2)."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Final
 
@@ -10,6 +11,7 @@ from .base import (
     Answer,
     Command,
     Diagnosis,
+    Examination,
     Finding,
     Option,
     Question,
@@ -23,6 +25,8 @@ from .base import (
 
 MAX_TEMPLATE_BYTES: Final = 131_072
 """Linux refuses a single argument of 128 KiB or more (MAX_ARG_STRLEN); the flag takes the template's text."""
+_PYTHON: Final = re.compile(r"python[0-9.]*")
+_READS: Final = " - INFO - Prompt processing progress: "
 _SOUGHT: Final = (
     b"Cannot find an appropriate cached snapshot",
     b"Repository Not Found",
@@ -94,6 +98,23 @@ class MlxLm:
             argv.append(f"--chat-template={start.template}")
         return Command(argv=tuple(argv), env={"HF_HUB_OFFLINE": "1"})
 
+    def preflight(self, start: Start) -> Examination | None:
+        """What the program would load and be told, asked of its own environment; another command is nobody's to ask."""
+        own = _words_behind(start.runtime)
+        if own is None:
+            return None
+        return Examination(
+            program="load_check.py",
+            request={
+                "path": start.model_path,
+                "draft": start.draft_path,
+                "argv": [*own, *self.command(start).argv[len(start.runtime) :]],
+                "converses": True,
+                "chat_template": start.template,
+                "tools": "tools" in start.spec.requires,
+            },
+        )
+
     def question(self, served_name: str) -> Question:
         """One token of the loaded model."""
         return one_token(served_name)
@@ -112,6 +133,23 @@ class MlxLm:
         from .logs.mlx_lm import diagnose  # its tables are needed when something has failed
 
         return diagnose(lines)
+
+    def at_work(self, lines: Sequence[str]) -> bool:
+        """It tells of every part of a prompt that it has read; of an answer it tells nothing until its end."""
+        return any(_READS in line for line in lines)
+
+
+def _words_behind(runtime: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The words of a command that mlx_lm.server itself is given; None where it is not known to run that."""
+    program, *rest = (runtime[0].rpartition("/")[2], *runtime[1:]) if runtime else ("",)
+    if program == "mlx_lm.server":
+        return tuple(rest)
+    if not _PYTHON.fullmatch(program) or "-m" not in rest:
+        return None
+    module, *words = [*rest[rest.index("-m") + 1 :], ""]
+    if module == "mlx_lm" and words[0] == "server":
+        return tuple(words[1:-1])
+    return tuple(words[:-1]) if module == "mlx_lm.server" else None
 
 
 BACKEND = MlxLm()

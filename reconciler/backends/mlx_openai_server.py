@@ -93,6 +93,9 @@ class MlxOpenAiServer:
             argv.append(f"--draft-model-path={start.draft_path}")
         return Command(argv=tuple(argv), env={"HF_HUB_OFFLINE": "1"})
 
+    def preflight(self, start: Start) -> None:
+        """Its parent starts a worker to load anything, so nothing can be tried out."""
+
     def question(self, served_name: str) -> Question:
         """One token, asked under the name that it was given."""
         return one_token(served_name)
@@ -109,6 +112,10 @@ class MlxOpenAiServer:
         from .logs.mlx_openai_server import diagnose  # its tables are needed when something has failed
 
         return diagnose(lines)
+
+    def at_work(self, lines: Sequence[str]) -> bool:
+        """No line of its log is known to be written by nothing but work."""
+        return False
 
 
 BACKEND = MlxOpenAiServer()

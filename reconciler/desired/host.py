@@ -31,7 +31,7 @@ def _host(text: bytes, findings: Findings) -> HostFile | None:
     if tree is None or not fitting_version(tree, VERSION, findings):
         return None
     host = HostFile(**salvage(HostFile, tree, Context(findings, EXPLAIN)))
-    for rule in (_paths, _address, _commands, _conversion, _offload, _amounts):
+    for rule in (_paths, _address, _commands, _conversion, _offload, _amounts, _notifications):
         rule(host, tree, findings)
     return host
 
@@ -63,11 +63,15 @@ def _address(host: HostFile, tree: Node, findings: Findings) -> None:
 
 def _commands(host: HostFile, tree: Node, findings: Findings) -> None:
     for name, runtime in host.runtimes.items():
-        program = runtime.command[0] if runtime.command else ""
-        steps: Steps = ("runtimes", name, "command", 0)
-        if not program or program.startswith(("-", "~")) or ("/" in program and not program.startswith("/")):
-            said = f"{route(steps)} must be a program's name or its absolute path; it is {shown(program)}"
-            findings.error("bad-command", said, steps, tree.find(steps))
+        _program(runtime.command, ("runtimes", name, "command", 0), tree, findings)
+
+
+def _program(words: tuple[str, ...], steps: Steps, tree: Node, findings: Findings) -> None:
+    """What is run must be found wherever it is run from."""
+    program = words[0] if words else ""
+    if not program or program.startswith(("-", "~")) or ("/" in program and not program.startswith("/")):
+        said = f"{route(steps)} must be a program's name or its absolute path; it is {shown(program)}"
+        findings.error("bad-command", said, steps, tree.find(steps))
 
 
 def _conversion(host: HostFile, tree: Node, findings: Findings) -> None:
@@ -100,3 +104,34 @@ def _amounts(host: HostFile, tree: Node, findings: Findings) -> None:
     steps = ("memory", "budget")
     if host.memory.budget is not None and size(host.memory.budget) <= 0:
         findings.error("out-of-range", f"{route(steps)} must be more than 0B: leave it out", steps, tree.find(steps))
+
+
+def _notifications(host: HostFile, tree: Node, findings: Findings) -> None:
+    """Each names one way to be told, and one that can work. Addresses are not shown: they are often secrets."""
+    if host.notify and len(host.notify) != len(tree.find(("notify",)).value):
+        return  # one of them is wrong in itself, which has been said; their numbers are not those of the text then
+    for number, wish in enumerate(host.notify):
+        steps: Steps = ("notify", number)
+        if (wish.command is None) == (wish.webhook is None):
+            what = "neither command nor webhook" if wish.command is None else "both command and webhook"
+            said = f"{route(steps)} has {what}: give exactly one"
+            findings.error("receiver-not-one", said, steps, tree.find(steps))
+        if wish.command is not None:
+            _program(wish.command, (*steps, "command", 0), tree, findings)
+        if wish.webhook is not None and not _is_address(wish.webhook):
+            below = (*steps, "webhook")
+            said = f"{route(below)} must be an address such as https://chat.example/hooks/abc"
+            findings.error("bad-address", said, below, tree.find(below))
+        if seconds(wish.timeout) <= 0:
+            below = (*steps, "timeout")
+            findings.error("out-of-range", f"{route(below)} must be more than 0", below, tree.find(below))
+
+
+def _is_address(text: str) -> bool:
+    from urllib.parse import urlsplit  # almost nobody has one
+
+    try:
+        parts = urlsplit(text)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False

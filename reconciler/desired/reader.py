@@ -23,6 +23,9 @@ MAX_DEPTH: Final = 16
 MAX_ELEMENTS: Final = 200_000
 MAX_SCALAR: Final = 4_096
 
+_WORDS: Final = ("on",)
+"""Names of fields that YAML 1.1 takes for a boolean. A key is never one, so they need no quotes there."""
+
 _CONFLICT: Final = re.compile(rb"^(?:<{7}|\|{7}|={7}|>{7})(?: |\r?$)", re.MULTILINE)
 _BOM: Final = "\ufeff"
 _FOREIGN_LINE_END: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
@@ -319,7 +322,7 @@ class _Builder:
             if not self._seen.intersection(key):
                 said = f"the key {shown(key)} has the character {_first_strange(key)}: keys are plain ASCII"
                 self._error("key-not-ascii", said, event.start_mark, key)
-        elif not event.style and not isinstance(value := self._plain(event, key), str):
+        elif not event.style and key not in _WORDS and not isinstance(value := self._plain(event, key), str):
             if value is not REFUSED:
                 self._error("key-not-text", f"the key {shown(key)} must be text: quote it", event.start_mark, key)
         elif key in frame.into:

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from reconciler.model.desired import DesiredState, Source
 from reconciler.model.document import PlanDocument
-from reconciler.model.host import HostFile
+from reconciler.model.host import HostFile, Notification
+from reconciler.model.status_document import StatusDocument
 
 from .importing_registry import NEWEST, registry_schema
 
@@ -77,13 +78,19 @@ def _close(schema: Any) -> None:
             _close(item)
 
 
-_BETWEEN_FIELDS: Final[Mapping[type[Any], dict[str, Any]]] = {
-    Source: {
+def _exactly_one(**kinds: str) -> dict[str, Any]:
+    """One of these fields, each of its type of JSON, and none of the others."""
+    others = {name: {other: {"type": "null"} for other in kinds if other != name} for name in kinds}
+    return {
         "oneOf": [
-            {"required": ["repo"], "properties": {"repo": {"type": "string"}, "path": {"type": "null"}}},
-            {"required": ["path"], "properties": {"path": {"type": "string"}, "repo": {"type": "null"}}},
+            {"required": [name], "properties": {name: {"type": kind}, **others[name]}} for name, kind in kinds.items()
         ]
     }
+
+
+_BETWEEN_FIELDS: Final[Mapping[type[Any], dict[str, Any]]] = {
+    Source: _exactly_one(repo="string", path="string"),
+    Notification: _exactly_one(command="array", webhook="string"),
 }
 """Rules that a schema can say although they concern several fields."""
 
@@ -101,6 +108,7 @@ _NOUNS: Final = (
     (DesiredState, "desired-state.v1.json", "reconciler desired state, version 1"),
     (HostFile, "host.v1.json", "reconciler host file, version 1"),
     (PlanDocument, "plan.v1.json", "reconciler plan, version 1"),
+    (StatusDocument, "status.v1.json", "reconciler status, version 1"),
 )
 SCHEMAS: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
     **{schema_id: _made(noun, schema_id, title) for noun, schema_id, title in _NOUNS},

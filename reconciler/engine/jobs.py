@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from typing import Final
 
 from reconciler.actions.base import Verb
 from reconciler.model.base import noun
@@ -10,6 +11,8 @@ from reconciler.model.names import Subject
 from reconciler.model.plan import InFlight
 from reconciler.ports.errors import ActionError
 from reconciler.ports.host import Host
+
+_FIRST: Final = "launch"
 
 
 @noun
@@ -50,7 +53,8 @@ class Jobs:
 
     def start(self, actions: Iterable[Verb]) -> None:
         """Begin each action as a job of its own."""
-        for action in actions:
+        # Whoever is to serve goes first: a gateway's file is written in the meantime of its start.
+        for action in sorted(actions, key=lambda action: action.kind != _FIRST):
             if action.subject in self._running:
                 raise AssertionError(f"{action.subject} already has a job")
             task = asyncio.create_task(self._run(action), name=f"{action.kind} {action.subject}")

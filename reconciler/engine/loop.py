@@ -6,27 +6,35 @@ from dataclasses import replace
 from typing import Final, NoReturn
 
 from reconciler.actions.launch import Launch
+from reconciler.actions.preflight import Preflight
 from reconciler.model.base import noun
+from reconciler.model.desired import Desired
 from reconciler.model.event import Event
+from reconciler.model.generation import Generation
 from reconciler.model.host import HostFile
 from reconciler.model.ledger import Ledger
 from reconciler.model.plan import InFlight
 from reconciler.model.problem import ReconcilerError
 from reconciler.observing.observe import survey
-from reconciler.planning import backoff
+from reconciler.planning import backoff, fallback, generations
+from reconciler.planning.forecast import NotConvergent, forecast
 from reconciler.planning.plan import Decision, Planner
 from reconciler.ports.host import Host
 
 from . import journal
-from .declared import Declared
+from .contents import Contents
+from .declared import Declared, Reading
 from .jobs import Jobs, Outcome
+from .requests import Asked, Request
+from .returning import Return, returned
+from .rules import Rules
 
 RESYNC: Final = 60.0
 """Seconds after which the loop looks again without any hint: events are hints, and hints get lost."""
 _RECALLED: Final = 1_000
 """How many events are looked through for what has been told already."""
 _AGAIN: Final = 5.0
-"""Seconds after a look that failed."""
+"""Seconds after a look that failed, and between looks while a port is wanted that somebody else holds."""
 _GLANCE: Final = 1.0
 """Seconds between looks while something says how far it is."""
 _LONG: Final = frozenset({"ensure", "convert", "offload", "restore"})
@@ -71,7 +79,9 @@ class Engine:
         host_file: HostFile,
         told: Callable[[Tick], None] = lambda tick: None,
         failed: Callable[[Exception], None] = lambda error: None,
+        rules: Callable[[], str] = lambda: "",
     ) -> None:
+        """`rules`: digest of what else decides at this moment, which is remembered with every generation."""
         self._host = host
         self._planner = planner
         self._declared = declared
@@ -82,6 +92,10 @@ class Engine:
         """Of jobs that have ended and are not remembered yet."""
         self._jobs = Jobs(host)
         self._ledger = host.state.ledger()
+        self._rules = Rules(rules)
+        self._contents = Contents(host.state)
+        self._look_again: tuple[float | None, ...] = ()
+        """When a newer revision of the source may be taken, or something be said of it."""
         self._known = journal.recalled(host.state.events(last=_RECALLED))
         self._requests: list[Change] = []
         self._poked = asyncio.Event()
@@ -93,34 +107,97 @@ class Engine:
         self._steady = 0
         self._poked.set()
 
+    def ask(self, request: Request) -> None:
+        """Carry out what a person asks at the next look. Raises ReconcilerError where a return cannot be."""
+        if request.do is not Asked.ROLLBACK:
+            self.request(request.change)
+            return
+        back = returned(self._host, self._ledger, request.number)
+        self._contents.keep(back.content)
+        self.request(lambda ledger, now: back.pinned(ledger, now, request.reason))
+
     def tick(self) -> Decision:
         """Look once and start what is decided; what must be remembered is durable before it is acted on."""
+        tick = self._turn()
+        self._told(tick)
+        return tick.decision
+
+    def _turn(self) -> Tick:
         now = self._host.clock.now()
         said = self._requested(now)
-        ledger = self._ledger
+        ledger = self._rules.kept(self._ledger)
         self._outcomes += self._jobs.reap()
         outcomes = tuple(self._outcomes)
         for outcome in outcomes:
             ledger = self._fold(ledger, outcome)
-        desired = self._declared.read(now)
-        backends, in_flight = self._planner.backends, self._jobs.in_flight
-        facts = survey(self._host, desired, self._host_file, ledger, backends, in_flight, source=self._declared.problem)
-        decision = self._planner.decide(facts, self._host.clock.jitter())
+        reading = self._declared.read(now, ledger)
+        decision = self._decide(reading, self._entered(ledger, reading, now))
         if (after := self._idle(decision, outcomes)) is not decision.ledger:
-            decision = self._planner.decide(replace(facts, ledger=after), self._host.clock.jitter())
+            decision = self._decide(reading, after)
+        if reading.returns and (back := self._falling_back(decision)) is not None:
+            decision = self._decide(replace(reading, desired=back[0]), back[1])
         seen = journal.events(self._known, ledger, decision, outcomes)
+        seen += self._rules.news(now, reading.desired.revision)
         if decision.ledger != self._ledger or seen:
-            self._host.state.save(decision.ledger, seen)
+            self._contents.assure(decision.view.facts.desired)
+            self._host.state.save(decision.ledger, seen, self._contents.pending)
+            self._contents.saved()
             self._ledger = decision.ledger
         # Only what has been saved has been told, and only what has been told is forgotten.
         self._known = journal.told(decision)
+        self._rules.told()
         self._outcomes.clear()
+        self._look_again = reading.look_again, reading.glance_at
         self._jobs.cancel(decision.obsolete)
         self._jobs.start(self._planner.chosen(decision))
-        self._steady = self._steady + 1 if decision.plan.settled and self._declared.look_again is None else 0
+        self._steady = self._steady + 1 if decision.plan.settled and reading.look_again is None else 0
         steady, jobs = self._steady >= _STEADY, self._jobs.in_flight
-        self._told(Tick(decision=decision, events=(*said, *seen), in_flight=jobs, steady=steady))
-        return decision
+        return Tick(decision=decision, events=(*said, *seen), in_flight=jobs, steady=steady)
+
+    def _decide(self, reading: Reading, ledger: Ledger) -> Decision:
+        backends, in_flight = self._planner.backends, self._jobs.in_flight
+        facts = survey(
+            self._host, reading.desired, self._host_file, ledger, backends, in_flight, source=reading.problem
+        )
+        return self._planner.decide(facts, self._host.clock.jitter())
+
+    def _entered(self, ledger: Ledger, reading: Reading, now: float) -> Ledger:
+        """With the desired state of this tick as the generation in force, and what is known of its source."""
+        if not reading.enters:
+            return ledger
+        born = Generation(
+            number=0,
+            at=now,
+            revision=reading.desired.revision,
+            content=self._contents.of(reading.desired),
+            rules=self._rules.began,
+        )
+        after = generations.entered(ledger, born)
+        source = reading.record if reading.record is not None else ledger.source
+        if after is ledger and (source, reading.pin) == (ledger.source, ledger.pin):
+            return ledger
+        return replace(after, source=source, pin=reading.pin)
+
+    def _falling_back(self, decision: Decision) -> tuple[Desired, Ledger] | None:
+        """The generation before, when the one in force cannot be proved and the old one still fits; else None."""
+        found = fallback.failing(decision.view, decision.plan)
+        if found is None:
+            return None
+        before, why = found
+        ledger = fallback.failed(decision.ledger, why)
+        back: Return | None
+        try:
+            back = returned(self._host, ledger, before.number)
+            facts = replace(decision.view.facts, desired=back.desired)
+            looked = survey(self._host, back.desired, self._host_file, ledger, self._planner.backends, facts.in_flight)
+            unfit = fallback.unfit(forecast(self._planner, looked), before)
+        except (ReconcilerError, NotConvergent) as error:
+            back, unfit = None, str(error)
+        if back is None or unfit is not None:
+            kept = fallback.failed(decision.ledger, f"{why}; generation {before.number} does not fit: {unfit}")
+            return decision.view.facts.desired, kept
+        self._contents.keep(back.content)
+        return back.desired, back.pinned(ledger, decision.view.facts.now, why, automatic=True)
 
     async def settle(self, deadline: float) -> Ending:
         """Run until there is nothing to do or wait for, twice in a row, or until `deadline` (epoch seconds).
@@ -147,12 +224,20 @@ class Engine:
         try:
             while True:
                 try:
-                    decision = self.tick()
+                    tick = self._turn()
                 except (ReconcilerError, OSError) as error:
                     self._failed(error)
                     await asyncio.sleep(_AGAIN)
                     continue
-                await self._pause(decision)
+                try:
+                    self._told(tick)
+                except (ReconcilerError, OSError) as error:
+                    self._failed(error)  # who cannot be told has nothing to do with what was seen
+                try:
+                    await self._pause(tick.decision)
+                except Exception as error:  # whatever a hint does, the look at every resync needs none
+                    self._failed(error)
+                    await asyncio.sleep(_AGAIN)
         finally:
             await self._jobs.abandon()
 
@@ -168,9 +253,9 @@ class Engine:
         now = self._host.clock.now()
         ends = [suspension.until for suspension in self._ledger.suspensions.values()]
         due = (
-            now + (_GLANCE if self._moving else RESYNC),
+            now + (_GLANCE if self._moving else _AGAIN if decision.plan.wants_port else RESYNC),
             decision.plan.look_again,
-            self._declared.look_again,
+            *self._look_again,
             deadline,
             *ends,
         )
@@ -199,10 +284,12 @@ class Engine:
             Event(at=now, kind=kind, subject=subject, text=text, reference=reference)
             for kind, subject, text, reference in journal.changed(before, ledger)
         )
-        self._host.state.save(ledger, events)
+        # What is pending stays so: this ledger need not name it, and then it is not kept.
+        self._host.state.save(ledger, events, self._contents.pending)
         del self._requests[: len(requests)]
         self._ledger = ledger
-        self._known = replace(self._known, settled=False)
+        # Who asks for the same as before has moved nothing.
+        self._known = replace(self._known, settled=self._known.settled and not events)
         return events
 
     def _idle(self, decision: Decision, outcomes: tuple[Outcome, ...]) -> Ledger:
@@ -225,8 +312,10 @@ class Engine:
     def _fold(self, ledger: Ledger, outcome: Outcome) -> Ledger:
         action = outcome.action
         if outcome.lesson is not None:
-            ledger = replace(ledger, sources={**ledger.sources, **outcome.lesson.sources})
-        order = action.order if isinstance(action, Launch) else None
+            lesson = outcome.lesson
+            preflights = {**ledger.preflights, **lesson.preflights}
+            ledger = replace(ledger, sources={**ledger.sources, **lesson.sources}, preflights=preflights)
+        order = action.order if isinstance(action, Launch | Preflight) else None
         key, spec_hash = (
             (order.label, order.spec_hash)
             if order

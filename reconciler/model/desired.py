@@ -213,6 +213,11 @@ class Policy:
     """What the reconciler may do by itself."""
 
     prune: bool = setting(default=True, changes=HOT, doc="Whether servers that are no longer declared are stopped.")
+    rollback: Literal["auto", "never"] = setting(
+        default="auto",
+        changes=HOT,
+        doc="'auto': back to the last proved generation, once, when a commit's servers cannot be proved.",
+    )
     offline: Literal["auto", "always"] = setting(
         default="auto", changes=HOT, doc="'auto': the hub is asked only for what is not here; 'always': never."
     )

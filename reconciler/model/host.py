@@ -1,15 +1,18 @@
 """The host file: what is allowed on this machine. Owner-only, not in git."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from annotated_types import Ge, Le, MaxLen, MinLen
 
 from .base import FieldClass, noun, setting
-from .names import AbsolutePath, HostName, LabelText, VariableText, VolumeId, WordText
+from .names import AbsolutePath, HostName, LabelText, Port, RefText, VariableText, VolumeId, WebAddress, WordText
 from .units import Duration, Size
 
 HOT, GATEWAY, RESTART = FieldClass.HOT, FieldClass.GATEWAY, FieldClass.RESTART
+
+STATUS_PORT: Final = 7575
+"""Where the status page is when the host file does not say otherwise."""
 
 
 @noun
@@ -105,6 +108,52 @@ class GatewayFiles:
 
 
 @noun
+class SourceRules:
+    """What the watch follows, and whom it believes."""
+
+    mode: Literal["auto", "commit", "worktree"] = setting(
+        default="auto",
+        changes=HOT,
+        doc="'commit': the commits of the repository that holds the desired file; 'worktree': the saved file; 'auto': "
+        "commits where there is a repository.",
+    )
+    ref: RefText | None = setting(
+        default=None,
+        changes=HOT,
+        doc="The branch that is followed, such as refs/heads/main; else the one that was checked out first.",
+    )
+    signers: AbsolutePath | None = setting(
+        default=None,
+        changes=HOT,
+        doc="File with the SSH keys that may sign commits (ALLOWED SIGNERS of ssh-keygen); given: every commit that "
+        "is taken must be signed by one of them.",
+    )
+
+
+@noun
+class StatusPage:
+    """The read-only page of the watch."""
+
+    port: Port | Literal["none"] = setting(
+        default=STATUS_PORT, changes=HOT, doc="Port on 127.0.0.1 and ::1, or 'none': no page."
+    )
+
+
+@noun
+class Notification:
+    """Somebody who wants to be told; exactly one of `command` and `webhook`."""
+
+    on: Annotated[tuple[Literal["held", "degraded", "rolled_back", "blocked", "paused"], ...], MinLen(1)] = setting(
+        default=("held", "degraded", "rolled_back", "blocked", "paused"), changes=HOT, doc="What is told."
+    )
+    command: Annotated[tuple[Annotated[str, MaxLen(4096)], ...], MinLen(1)] | None = setting(
+        default=None, changes=HOT, doc="Program and arguments; it gets one JSON object on its standard input."
+    )
+    webhook: WebAddress | None = setting(default=None, changes=HOT, doc="Address that one JSON object is posted to.")
+    timeout: Duration = setting(default="10s", changes=HOT, doc="How long one of them may take.")
+
+
+@noun
 class HostFile:
     """The whole document; every field has a default, so that no file is needed."""
 
@@ -143,5 +192,10 @@ class HostFile:
     )
     model_folders: tuple[AbsolutePath, ...] = setting(
         default=(), changes=HOT, doc="Folders with models of other programs, such as ~/.lmstudio/models; only read."
+    )
+    source: SourceRules = setting(default=SourceRules(), changes=HOT, doc="What the watch follows.")
+    status_page: StatusPage = setting(default=StatusPage(), changes=HOT, doc="The page of the watch.")
+    notify: Annotated[tuple[Notification, ...], MaxLen(20)] = setting(
+        default=(), changes=HOT, doc="Who is told what happens while a watch runs."
     )
     gateways: GatewayFiles = setting(default=GatewayFiles(), changes=GATEWAY, doc="Files of the gateways.")

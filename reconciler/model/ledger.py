@@ -5,6 +5,8 @@ from dataclasses import field, replace
 from enum import StrEnum
 
 from .base import noun
+from .generation import Generation, Pin
+from .source import SourceRecord
 from .supply import SourceCheck
 
 
@@ -53,6 +55,8 @@ class Suspension:
     """When it ends by itself; None: at `start`."""
     force: bool = False
     """Whether the server is stopped even while a gateway may still send it requests."""
+    by: str = ""
+    """Login name of who said it; empty where that is not known."""
 
 
 @noun
@@ -94,16 +98,6 @@ class ArtifactRecord:
 
 
 @noun
-class ProvedSet:
-    """The artifacts of an ensemble all of which has answered: what a return to it would need."""
-
-    at: float
-    revision: str
-    artifacts: frozenset[str]
-    """`reference commit`, with `recipe:<key>` after it for what was converted."""
-
-
-@noun
 class Ledger:
     """One state directory's memory."""
 
@@ -122,8 +116,18 @@ class Ledger:
     """launch reference -> what the hub last said about it."""
     artifacts: Mapping[str, ArtifactRecord] = field(default_factory=dict)
     """label -> what it was last served from."""
-    generations: tuple[ProvedSet, ...] = ()
-    """The last ensembles that were proved as a whole, newest first."""
+    generations: tuple[Generation, ...] = ()
+    """What was in force, the last one first."""
+    current: int = 0
+    """Number of the generation in force; 0: none is known."""
+    pin: Pin | None = None
+    """What was gone back to; None: what the source has is in force."""
+    source: SourceRecord | None = None
+    """Where the desired state came from; None: nobody has followed one here."""
+    rules: str = ""
+    """Digest of the host file, the overrides and the environment of who has kept it last; empty: not known."""
+    preflights: Mapping[str, str] = field(default_factory=dict)
+    """label -> `spec_hash identity` of the last successor of a running server that passed its preflight."""
     wishes: Mapping[str, Wish] = field(default_factory=dict)
     """launch reference -> where a person wants it to be."""
     reserved: frozenset[str] = frozenset()
@@ -134,7 +138,8 @@ class Ledger:
 class Lesson:
     """What a request has learned that looking does not show; it is remembered when the request has ended."""
 
-    sources: Mapping[str, SourceCheck]
+    sources: Mapping[str, SourceCheck] = field(default_factory=dict)
+    preflights: Mapping[str, str] = field(default_factory=dict)
 
 
 EMPTY = Ledger(attempts={}, suspensions={}, proved=frozenset(), launched=frozenset(), leases={})

@@ -32,6 +32,8 @@ HOST_NAME = Pattern(
     r"([A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?",
     "a host name such as mini or user@mini.local, not beginning with '-'",
 )
+REF = Pattern(r"refs/[A-Za-z0-9][A-Za-z0-9_./-]{0,199}", "a full ref such as refs/heads/main")
+WEB_ADDRESS = Pattern(r"https?://[^\s\x00-\x1f\x7f]{1,2000}", "an address beginning with http:// or https://")
 VOLUME_ID = Pattern(r"[0-9a-f]{32}", "the 32 hex digits that `reconciler volume init` has printed")
 PORT_RANGE = Pattern(r"[1-9][0-9]{3,4}-[1-9][0-9]{3,4}", "a range of ports such as 8100-8119")
 
@@ -45,6 +47,8 @@ OptionText = Annotated[str, OPTION]
 VariableText = Annotated[str, VARIABLE]
 HostName = Annotated[str, HOST_NAME]
 VolumeId = Annotated[str, VOLUME_ID]
+RefText = Annotated[str, REF]
+WebAddress = Annotated[str, WEB_ADDRESS]
 AbsolutePath = Annotated[str, ABSOLUTE, MaxLen(4096)]
 
 

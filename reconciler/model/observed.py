@@ -61,6 +61,10 @@ class Health(StrEnum):
     """Alive and unable to generate: a dead generation thread, a lost port, a failed load."""
 
 
+RESTARTED_MACHINE = "machine-restarted"
+"""`ServerProcess.cause` of one that ended with the machine, which is nobody's failure."""
+
+
 @noun
 class ServerProcess:
     """One run record and what the machine says about the process it names."""
@@ -100,6 +104,10 @@ class ServerProcess:
     """Absolute path of the file that it writes to."""
     log_start: int = 0
     """Bytes of the log that are older than this launch."""
+    revision: str = ""
+    """The desired state that it was launched from: a commit, or `worktree:...`; empty: its record does not say."""
+    generation: int = 0
+    """Number of the generation that was in force when it was launched; 0: its record does not say."""
 
     @property
     def instance(self) -> str:
@@ -110,6 +118,30 @@ class ServerProcess:
     def live(self) -> bool:
         """Whether it may hold its port and memory; unknown counts as live."""
         return self.standing is not Standing.GONE
+
+
+@noun
+class Provenance:
+    """What a process carries in its environment about its own launch; anybody could have put it there."""
+
+    label: str = ""
+    """Empty, as all of these: it carries nothing about it."""
+    revision: str = ""
+    generation: str = ""
+    spec_hash: str = ""
+
+
+@noun
+class Inspection:
+    """What the machine says about one process, whoever's it is. It is for people; nothing is proved by it."""
+
+    pid: int
+    session: int = 0
+    """Pid of its session's leader; 0 where that cannot be seen."""
+    command: str | None = None
+    """Its program and what that runs; None where it cannot be read."""
+    carried: Provenance | None = None
+    """None where its environment cannot be read."""
 
 
 @noun

@@ -10,6 +10,7 @@ from .observed import Artifact, ColdCopy, Conversion, GatewayState, Observation,
 from .supply import Progress, SourceCheck
 
 _OF_A_HUB: Final = ("hub-unavailable", "hub-unreachable", "source-rate-limited")
+_OF_A_STRANGER: Final = "port-occupied"
 _LATER: Final = 30.0
 """Seconds for which it is worth to stay."""
 
@@ -55,6 +56,8 @@ class Effect:
     """launch reference -> its copy in cold storage; None: it is back in the cache."""
     sources: Mapping[str, SourceCheck] = field(default_factory=dict)
     """launch reference -> what is known of it at the hub."""
+    preflights: Mapping[str, str] = field(default_factory=dict)
+    """label -> key of the successor that has passed its preflight."""
 
 
 class Action(Protocol):
@@ -128,6 +131,8 @@ class Claim:
     """Bytes that it reads through."""
     recipe: str = ""
     """Key of the conversion that it makes."""
+    examines: str = ""
+    """Key of the successor whose preflight it is."""
 
 
 @noun
@@ -162,6 +167,12 @@ class Plan:
             and bool(self.waiting)
             and all(w.reference in _OF_A_HUB and w.until is not None and w.until - now >= _LATER for w in self.waiting)
         )
+
+    @property
+    def wants_port(self) -> bool:
+        """Whether a port is wanted that somebody else holds, who gives it back without a hint."""
+        entries: tuple[Waiting | Blocked, ...] = (*self.waiting, *self.blocked)
+        return any(entry.reference == _OF_A_STRANGER for entry in entries)
 
     @property
     def look_again(self) -> float | None:

@@ -71,6 +71,33 @@ class LaunchOrder:
     artifact: str
     served_name: str
     memory: int
+    revision: str
+    """The desired state that it was made from: a commit, or `worktree:...`. It says nothing about whether a server is
+    as declared, and is not in `spec_hash`: a commit that changes other things restarts nothing."""
+    generation: int
+    """Number of the generation that was in force; 0: none was known. Not in `spec_hash` either."""
+
+
+@noun
+class PreflightOrder:
+    """All that is needed to find out, without a server, whether one would start with a launch order."""
+
+    label: str
+    spec_hash: str
+    artifact: str
+    """Identity of the weights."""
+    backend: str
+    runtime: tuple[str, ...]
+    """Command of the server program, whose environment answers."""
+    program: str
+    """File of `programs/` that is run in it."""
+    request: Mapping[str, object]
+    """What it is asked, sent as JSON."""
+
+    @property
+    def key(self) -> str:
+        """What has passed, once it has: any other spec, or other weights, are examined afresh."""
+        return f"{self.spec_hash} {self.artifact}"
 
 
 @noun
@@ -94,6 +121,8 @@ class Target:
     """None where the artifact is not there to be measured."""
     order: LaunchOrder | None
     """None where something in `problems` stands against a launch."""
+    preflight: PreflightOrder | None = None
+    """How its order is examined before a running server makes room for it; None where that cannot be done."""
     problems: tuple[Blocked, ...] = ()
     """Why it cannot be launched now, whatever runs."""
     supplies: tuple[SupplyOrder, ...] = ()

@@ -15,6 +15,7 @@ _BYTES: Final = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _STEP: Final = 1024
 _MINUTES: Final = 100.0
 _HOURS: Final = 6000.0
+_DAYS: Final = 172_800.0
 
 
 def seconds(text: str) -> float:
@@ -30,9 +31,11 @@ def size(text: str) -> int:
 
 
 def spoken(moment: float) -> str:
-    """So many seconds for people, such as `50 s`, `12 min` or `3.5 h`."""
+    """So many seconds for people, such as `50 s`, `12 min`, `3.5 h` or `2.5 d`."""
     if moment < _MINUTES:
         return f"{moment:.0f} s"
+    if moment >= _DAYS:
+        return f"{moment / 86400:.1f} d"
     return f"{moment / 60:.0f} min" if moment < _HOURS else f"{moment / 3600:.1f} h"
 
 

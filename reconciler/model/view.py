@@ -42,6 +42,8 @@ class View:
     """One per subject, in the order of priority."""
     leaving: frozenset[str]
     """Labels whose live server is to be stopped as soon as no gateway can reach it."""
+    examined: tuple[str, ...]
+    """Labels whose live server stays until what comes after it has passed its preflight."""
     launchable: tuple[str, ...]
     """Labels that may be launched this tick, in order: every condition but memory and the launch limit holds."""
     wanted: Mapping[str, tuple[Route, ...]]

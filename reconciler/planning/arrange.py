@@ -6,7 +6,7 @@ from typing import Final
 
 from reconciler.model.base import noun
 from reconciler.model.change import Change, Verdict
-from reconciler.model.names import server_subject
+from reconciler.model.names import Subject, server_subject
 from reconciler.model.observed import Absent, Present, Standing, Unknown
 from reconciler.model.plan import Blocked, Waiting
 from reconciler.model.target import Target
@@ -24,6 +24,8 @@ class Arrangement:
     """The outcome, with a sentence for every label that is not served because of it."""
 
     leaving: frozenset[str]
+    examined: tuple[str, ...]
+    """Labels that stay until their successor has passed its preflight."""
     launchable: tuple[str, ...]
     admitted: frozenset[str]
     waiting: tuple[Waiting, ...]
@@ -37,29 +39,77 @@ def arrange(
     changes: Mapping[str, Change],
     holds: Mapping[str, Waiting | Blocked],
     limit: int,
+    only: frozenset[Subject] | None = None,
 ) -> Arrangement:
     """Decide who leaves and who may start, in a way that no later tick of the same change contradicts.
 
     A server is only replaced when its successor can start: its port is free or is being freed, its memory is
     admitted, nothing holds it back. Replacing fewer servers frees fewer ports and less memory, so the sets shrink
-    until they agree.
+    until they agree. What is not among `only` stays as it is; None: nothing is kept like that.
+
+    A successor whose preflight is still to come may fail it, so nobody leaves who would need what it gives back.
     """
+    concerned = {label: change for label, change in changes.items() if only is None or change.subject in only}
     unknown = sorted(kind for kind, state in facts.observed.gateways.items() if isinstance(state, Unknown))
-    startable = {label for label, c in changes.items() if _startable(c) and not isinstance(holds.get(label), Blocked)}
+    startable = {label for label, c in concerned.items() if _startable(c) and not isinstance(holds.get(label), Blocked)}
     stopping = {job.subject for job in facts.in_flight if job.kind == "stop"}
     # What is being stopped has left, whatever else one would decide about it now.
     gone = frozenset(label for label, c in changes.items() if c.subject in stopping)
-    going = frozenset(label for label, c in changes.items() if _goes(facts, c)) - gone
+    going = frozenset(label for label, c in concerned.items() if _goes(facts, c)) - gone
     replaced = {label for label in startable if changes[label].verdict is Verdict.OUTDATED} - gone
     blocked: dict[str, Blocked] = {}
-    holders = facts.observed.holders()
     if unknown:
         forced = frozenset(label for label in going if _forced(facts, label))
         for label in sorted((going - forced) | replaced):
             blocked[label] = _cannot_withdraw(label, unknown)
         going, replaced = forced, set()
+    agreed = _agreed(facts, changes, limit, startable, gone | going, replaced)
+    replaced, stuck, admission = set(agreed.replaced), agreed.stuck, agreed.admission
+    blocked |= agreed.blocked
+    blocked |= {label: b for label, b in stuck.items() if label not in blocked}
+    blocked |= {label: _no_memory(label, admission) for label in admission.refused}
+    ready, waiting, unsure = _ready(facts, changes, holds, admission, stuck)
+    blocked |= {label: b for b in unsure if (label := b.subject.removeprefix("server/")) not in blocked}
+    # A successor that is backing off has its memory reserved, and its predecessor serves until it may start.
+    backing_off = {label: hold for label in replaced if isinstance(hold := holds.get(label), Waiting)}
+    unproved = {label for label in replaced if _is_unproved(facts, changes[label])}
+    sure = _sure(facts, changes, limit, startable, gone | going, replaced, unproved)
+    stays = {label: _depends(label) for label in replaced - unproved - sure}
+    return Arrangement(
+        leaving=gone | going | (sure - backing_off.keys()),
+        examined=tuple(label for label in changes if label in unproved and label not in backing_off),
+        launchable=ready,
+        admitted=admission.admitted,
+        waiting=(*waiting, *({**stays, **backing_off}[label] for label in changes if label in stays | backing_off)),
+        blocked=tuple(blocked[label] for label in changes if label in blocked),
+        refused=frozenset(label for label, entry in blocked.items() if entry.reference == "memory-refused"),
+    )
+
+
+@noun
+class _Agreed:
+    """Which servers may be replaced together."""
+
+    replaced: frozenset[str]
+    stuck: Mapping[str, Blocked]
+    """Labels whose port does not become free by it."""
+    admission: Admission
+    blocked: Mapping[str, Blocked]
+    """Why the others are not replaced."""
+
+
+def _agreed(
+    facts: Facts,
+    changes: Mapping[str, Change],
+    limit: int,
+    startable: set[str],
+    going: frozenset[str],
+    wanted: set[str],
+) -> _Agreed:
+    """The most of `wanted` for whose successors the others make room, beside those that are `going` anyway."""
+    replaced, blocked, holders = wanted, dict[str, Blocked](), facts.observed.holders()
     while True:
-        leaving = gone | going | replaced
+        leaving = going | replaced
         stuck = {label: b for label in startable if (b := _port_problem(facts, holders, changes[label], leaving))}
         contenders = {
             label: _need(changes[label])
@@ -71,21 +121,36 @@ def arrange(
         blocked |= {label: stuck[label] for label in dropped & stuck.keys()}
         blocked |= {label: _no_memory(label, admission) for label in dropped - stuck.keys()}
         if not dropped:
-            break
-        replaced -= dropped
-    blocked |= {label: b for label, b in stuck.items() if label not in blocked}
-    blocked |= {label: _no_memory(label, admission) for label in admission.refused}
-    ready, waiting, unsure = _ready(facts, changes, holds, admission, stuck)
-    blocked |= {label: b for b in unsure if (label := b.subject.removeprefix("server/")) not in blocked}
-    # A successor that is backing off has its memory reserved, and its predecessor serves until it may start.
-    backing_off = {label: hold for label in replaced if isinstance(hold := holds.get(label), Waiting)}
-    return Arrangement(
-        leaving=frozenset(leaving - backing_off.keys()),
-        launchable=ready,
-        admitted=admission.admitted,
-        waiting=(*waiting, *(backing_off[label] for label in changes if label in backing_off)),
-        blocked=tuple(blocked[label] for label in changes if label in blocked),
-        refused=frozenset(label for label, entry in blocked.items() if entry.reference == "memory-refused"),
+            return _Agreed(replaced=frozenset(replaced), stuck=stuck, admission=admission, blocked=blocked)
+        replaced = replaced - dropped
+
+
+def _sure(
+    facts: Facts,
+    changes: Mapping[str, Change],
+    limit: int,
+    startable: set[str],
+    going: frozenset[str],
+    replaced: set[str],
+    unproved: set[str],
+) -> set[str]:
+    """Labels for whose successors there is room also where those stay that nobody has examined."""
+    if not unproved:
+        return replaced
+    return set(_agreed(facts, changes, limit, startable, going, replaced - unproved).replaced)
+
+
+def _is_unproved(facts: Facts, change: Change) -> bool:
+    """Whether its successor can be examined and has not passed yet."""
+    order = change.target.preflight if change.target is not None else None
+    return order is not None and facts.ledger.preflights.get(change.label) != order.key
+
+
+def _depends(label: str) -> Waiting:
+    return Waiting(
+        subject=server_subject(label),
+        reference="waiting-for-preflight",
+        reason="it needs a port or memory of a server that stays until its own successor has passed its preflight",
     )
 
 

@@ -8,7 +8,7 @@ from reconciler.model.base import noun
 from reconciler.model.change import Change, Verdict
 from reconciler.model.ledger import Attempt, Ledger, is_of_action
 from reconciler.model.names import Subject, server_subject
-from reconciler.model.observed import Present
+from reconciler.model.observed import RESTARTED_MACHINE, Present
 from reconciler.model.plan import Action, Blocked, Waiting
 from reconciler.model.target import Target
 
@@ -29,12 +29,18 @@ CAP: Final = 300.0
 """Seconds: the second restart waits up to BASE, each further one up to twice as long, CAP at most."""
 
 
+def is_of(attempt: Attempt, target: Target) -> bool:
+    """Whether it was with what is declared now, as far as that can be said, and not with another spec or weights."""
+    if attempt.spec_hash != target.spec_hash:
+        return False
+    found = target.artifact
+    return not (isinstance(found, Present) and _other(attempt.artifact, found.value.identity))
+
+
 def hold(target: Target, ledger: Ledger, now: float) -> Waiting | Blocked | None:
     """What stands against a start of this spec with these weights; anything new starts with a clean sheet."""
     attempt = ledger.attempts.get(target.label)
-    if attempt is None or attempt.spec_hash != target.spec_hash or not attempt.count:
-        return None
-    if isinstance(target.artifact, Present) and _other(attempt.artifact, target.artifact.value.identity):
+    if attempt is None or not attempt.count or not is_of(attempt, target):
         return None
     subject = server_subject(target.label)
     if attempt.permanent:
@@ -182,6 +188,8 @@ def count_failures(ledger: Ledger, changes: Mapping[str, Change], now: float, ji
         if live is None or target is None or live.spec_hash != target.spec_hash:
             continue
         if change.verdict not in (Verdict.CRASHED, Verdict.UNHEALTHY, Verdict.STUCK):
+            continue
+        if live.cause == RESTARTED_MACHINE:
             continue
         evidence = live.instance
         known = ledger.attempts.get(label)

@@ -54,7 +54,7 @@ def _declared(facts: Facts, target: Target, holders: Mapping[int, str]) -> Chang
     elif target.spec.port == "none":
         judgement = _cached(live)
     elif live is not None and live.standing is Standing.OURS:
-        because = _differences(target, live)
+        because = differences(target, live)
         cost = spec.heaviest(because) if because else None
         judgement = _ours(facts, target, live, because)
     else:
@@ -99,7 +99,7 @@ def _cached(live: ServerProcess | None) -> _Judgement:
     return Verdict.CACHED, "cached-only", "declared without a port: kept in the cache"
 
 
-def _differences(target: Target, live: ServerProcess) -> tuple[str, ...]:
+def differences(target: Target, live: ServerProcess) -> tuple[str, ...]:
     """Fields in which the running server is not the declared one; an artifact that is not there differs in nothing."""
     found = target.artifact
     seen = isinstance(found, Present) and found.value.complete
@@ -147,12 +147,13 @@ def _changed(target: Target, live: ServerProcess, because: tuple[str, ...]) -> s
         if name == "artifact" and isinstance(target.artifact, Present):
             old, new = live.artifact[:12], target.artifact.value.identity[:12]
         else:
-            old, new = _short(live.fields.get(name, "")), _short(target.fields.get(name, ""))
+            old, new = short(live.fields.get(name, "")), short(target.fields.get(name, ""))
         parts.append(f"{name}: {old} -> {new}")
     return f"{'; '.join(parts)} ({spec.heaviest(because)})"
 
 
-def _short(value: str) -> str:
+def short(value: str) -> str:
+    """A field's value for people: a digest is cut, and nothing is said to be nothing."""
     digest = len(value) == 64 and set(value) <= set("0123456789abcdef")  # noqa: PLR2004
     return (value[:12] if digest else value) or "none"
 

@@ -6,12 +6,14 @@ from typing import Final
 from reconciler.model.base import noun
 from reconciler.model.change import Change
 from reconciler.model.ledger import Attempt, ServiceProof, Suspension
-from reconciler.model.names import Subject, artifact_subject, gateway_subject
+from reconciler.model.names import Subject, artifact_subject, gateway_subject, source_subject
 from reconciler.model.observed import Absent, Present, ServerProcess, Unknown
 from reconciler.model.plan import Blocked, Waiting
 from reconciler.model.routes import Route
+from reconciler.model.source import shown
 from reconciler.model.units import human
 
+from .backoff import is_of
 from .diff import owner
 from .plan import Decision
 from .status import ServerStatus, status
@@ -44,6 +46,8 @@ class Explanation:
     waiting: tuple[Waiting, ...]
     blocked: tuple[Blocked, ...]
     attempt: Attempt | None = None
+    attempt_differs: bool = False
+    """Whether that was with another declaration, or with other weights, than those of now."""
     suspension: Suspension | None = None
     proof: ServiceProof | None = None
     live: ServerProcess | None = None
@@ -58,8 +62,10 @@ def subjects(decision: Decision) -> tuple[Subject, ...]:
     servers = [change.subject for change in decision.view.changes]
     gateways = [gateway_subject(kind) for kind in decision.view.wanted]
     weights = [artifact_subject(target.reference) for target in decision.view.targets.values()]
+    record = decision.view.facts.ledger.source
+    sources = [source_subject(record.mode)] if record is not None else []
     others = (
-        [*weights, *decision.view.supplies]
+        [*sources, *weights, *decision.view.supplies]
         + [b.subject for b in decision.plan.blocked]
         + [w.subject for w in decision.plan.waiting]
     )
@@ -84,6 +90,7 @@ def explain(decision: Decision, subject: Subject) -> Explanation:
         waiting=tuple(w for w in plan.waiting if w.subject == subject),
         blocked=tuple(b for b in plan.blocked if b.subject == subject),
         attempt=attempt,
+        attempt_differs=attempt is not None and _is_of_another(attempt, change),
         suspension=ledger.suspensions.get(label),
         proof=proof if proof is not None and live is not None and proof.instance == live.instance else None,
         live=live,
@@ -93,13 +100,37 @@ def explain(decision: Decision, subject: Subject) -> Explanation:
     )
 
 
+def _is_of_another(attempt: Attempt, change: Change | None) -> bool:
+    target = change.target if change is not None else None
+    return target is not None and not is_of(attempt, target)
+
+
 def _sides(decision: Decision, change: Change | None, subject: Subject) -> Iterator[Side]:
     if change is not None:
         yield from _server(decision, change)
     elif subject.startswith(_ARTIFACT):
         yield from _weights(decision, subject.removeprefix(_ARTIFACT))
+    elif subject.startswith("source/"):
+        yield from _source(decision, subject)
     else:
         yield from _gateway(decision, subject)
+
+
+def _source(decision: Decision, subject: Subject) -> Iterator[Side]:
+    """What is followed, and what of it is in force."""
+    facts = decision.view.facts
+    record = facts.ledger.source
+    if record is None or source_subject(record.mode) != subject:
+        return
+    yield Side(name="followed", desired=record.ref or record.place, observed="")
+    yield Side(
+        name="revision", desired=shown(record.refused or record.revision), observed=shown(facts.desired.revision)
+    )
+    yield Side(name="generation", desired="", observed=str(facts.ledger.current or ""))
+    if record.accepted:
+        yield Side(name="released", desired=shown(record.accepted), observed=record.accepted_because)
+    if record.uncommitted:
+        yield Side(name="not committed", desired="", observed=", ".join(record.uncommitted))
 
 
 def _next(decision: Decision, change: Change | None, subject: Subject) -> Iterator[str]:
@@ -180,10 +211,11 @@ def _gateway(decision: Decision, subject: Subject) -> Iterator[Side]:
     if isinstance(state, Unknown):
         yield Side(name="file", desired="", observed=f"unknown: {state.reason}")
     for label in dict.fromkeys([*wanted, *there]):
-        yield Side(name=label, desired=_route(wanted.get(label)), observed=_route(there.get(label)))
+        yield Side(name=label, desired=spoken_route(wanted.get(label)), observed=spoken_route(there.get(label)))
 
 
-def _route(route: Route | None) -> str:
+def spoken_route(route: Route | None) -> str:
+    """Where a route leads, for people; empty where there is none."""
     if route is None:
         return ""
     upstream = route.upstream

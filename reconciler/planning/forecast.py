@@ -3,12 +3,15 @@
 from dataclasses import replace
 from typing import Final
 
+from reconciler.desired.canonical import canonical, digest
 from reconciler.model.base import noun
+from reconciler.model.generation import Generation
 from reconciler.model.observed import Absent, GatewayState, Health, Listener, Present, ServerProcess, Standing, Storage
 from reconciler.model.plan import Action, Effect, Plan, Waiting
 from reconciler.model.supply import SourceCheck
 from reconciler.model.view import Facts, View
 
+from .generations import entered
 from .plan import Decision, Planner
 
 SLACK: Final = 50
@@ -60,7 +63,7 @@ def forecast(planner: Planner, facts: Facts) -> Forecast:
     """Run the planner on its own predictions. Raises NotConvergent."""
     steps: list[Step] = []
     views: list[View] = []
-    facts = replace(facts, foreseen=True)
+    facts = _in_force(replace(facts, foreseen=True))
     limit = SLACK + 12 * (len(facts.desired.state.models) + len(facts.observed.servers))
     for _ in range(limit):
         decision = planner.decide(facts)
@@ -74,6 +77,15 @@ def forecast(planner: Planner, facts: Facts) -> Forecast:
             return Forecast(steps=tuple(steps), first=views[0], final=views[-1], settled=False)
         facts = after
     raise NotConvergent(f"no end after {limit} ticks: {[a.subject for a in steps[-1].plan.actions]}")
+
+
+def _in_force(facts: Facts) -> Facts:
+    """With what is declared as the generation in force, as a loop would have it from its first look on."""
+    if not facts.ledger.generations:
+        return facts
+    desired = facts.desired
+    born = Generation(number=0, at=facts.now, revision=desired.revision, content=digest(canonical(desired)))
+    return replace(facts, ledger=entered(facts.ledger, born))
 
 
 def _due(before: Facts, after: Facts, plan: Plan) -> Waiting | None:
@@ -106,6 +118,7 @@ def _acted(facts: Facts, actions: tuple[Action, ...]) -> Facts:
     listeners = dict(observed.listeners)
     artifacts = dict(observed.artifacts)
     sources: dict[str, SourceCheck] = {}
+    preflights: dict[str, str] = {}
     storage = observed.storage
     for action in actions:
         effect = action.simulate(observed)
@@ -119,11 +132,15 @@ def _acted(facts: Facts, actions: tuple[Action, ...]) -> Facts:
         gateways |= {kind: Present(value=state) for kind, state in effect.gateways.items()}
         artifacts |= effect.artifacts
         sources |= effect.sources
+        preflights |= effect.preflights
         storage = _stored(storage, effect, action.claims.disk)
     after = replace(
         observed, servers=servers, gateways=gateways, listeners=listeners, artifacts=artifacts, storage=storage
     )
-    ledger = facts.ledger if not sources else replace(facts.ledger, sources={**facts.ledger.sources, **sources})
+    ledger = facts.ledger
+    if sources or preflights:
+        passed = {**ledger.preflights, **preflights}
+        ledger = replace(ledger, sources={**ledger.sources, **sources}, preflights=passed)
     return replace(facts, observed=after, ledger=ledger, in_flight=())
 
 

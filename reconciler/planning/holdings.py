@@ -8,6 +8,7 @@ from reconciler.model.supply import Holding, Place
 from reconciler.model.target import Target
 from reconciler.model.view import Facts
 
+from .generations import returnable
 from .retention import Root, roots, sources
 
 
@@ -77,8 +78,8 @@ def _of_conversion(facts: Facts, targets: Mapping[str, Target], identity: str) -
         if isinstance(target.artifact, Present) and target.artifact.value.identity == identity
     ]
     found += [
-        Root(kind="generation", reason=f"a return to the ensemble proved {age + 1} back needs it")
-        for age, generation in enumerate(facts.ledger.generations)
+        Root(kind="generation", reason=f"a return to generation {generation.number} needs it")
+        for generation in returnable(facts.ledger)
         if any(entry.endswith(f" {identity}") for entry in generation.artifacts)
     ]
     return found

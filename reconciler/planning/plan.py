@@ -20,6 +20,7 @@ from reconciler.model.view import Facts, View
 from . import backoff, memory, orders, retention, supply
 from .arrange import Arrangement, arrange
 from .diff import NOT_PROVED, deadline, diff
+from .generations import come_back
 from .remember import remember
 from .resolve import Resolver
 from .retention import REFUSED
@@ -56,14 +57,15 @@ class Planner:
         targets = self._resolver.resolve(facts)
         changes = diff(facts, targets)
         ledger = remember(facts, targets, changes, jitter)
-        view = look(replace(facts, ledger=ledger), targets, changes)
+        view = look(replace(facts, ledger=ledger), targets, changes, self.only)
+        view = replace(view, facts=replace(view.facts, ledger=come_back(view)))
         plan = propose(view, self.verbs)
         if self.only is not None:
             plan = _about(plan, self.only)
         return Decision(view=view, plan=plan, ledger=view.facts.ledger, obsolete=_obsolete(view))
 
     def about(self, subjects: Iterable[Subject]) -> "Planner":
-        """One that acts on nothing else."""
+        """One that acts on nothing else, and takes everything else for something that stays as it is."""
         return Planner(self.backends, self.verbs, frozenset(subjects))
 
     def chosen(self, decision: Decision) -> tuple[Verb, ...]:
@@ -82,7 +84,7 @@ def _about(plan: Plan, subjects: frozenset[Subject]) -> Plan:
 
 
 def _obsolete(view: View) -> tuple[Subject, ...]:
-    """Downloads and conversions of what is no longer declared; who has begun a move may finish it."""
+    """Downloads, conversions and preflights that nobody wants any more; who has begun a move may finish it."""
     declared = {
         artifact_subject(str(launch_reference(source)))
         for spec in view.facts.desired.state.models.values()
@@ -90,38 +92,45 @@ def _obsolete(view: View) -> tuple[Subject, ...]:
         if source is not None
     }
     wanted = [order for target in view.targets.values() for order in target.supplies]
+    examined = {order.key for label in view.examined if (order := view.targets[label].preflight) is not None}
     recipes = {order.recipe.key for order in wanted if isinstance(order, ConvertOrder)}
     return tuple(
         job.subject
         for job in view.facts.in_flight
         if (job.kind == "ensure" and job.subject not in declared)
         or (job.kind == "convert" and job.claim.recipe not in recipes)
+        or (job.kind == "preflight" and job.claim.examines not in examined)
     )
 
 
-def look(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, Change]) -> View:
-    """Everything that the verbs may look at."""
+def look(
+    facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, Change], only: frozenset[Subject] | None = None
+) -> View:
+    """Everything that the verbs may look at. `only`: what may be acted on; None: everything."""
     budget = memory.budget(facts.host, facts.observed.host)
     limit = budget.value if isinstance(budget, Present) else 0
     holds = {label: h for label, t in targets.items() if (h := backoff.hold(t, facts.ledger, facts.now)) is not None}
-    arrangement = arrange(facts, changes, holds, limit)
+    arrangement = arrange(facts, changes, holds, limit, only)
     launches = {job.subject: job.claim.memory for job in facts.in_flight if job.kind == "launch"}
     visible = {server_subject(label) for label, s in facts.observed.servers.items() if s.live}
     unseen = sum(claimed for subject, claimed in launches.items() if subject not in visible)
     used = sum(s.memory for s in facts.observed.servers.values() if s.live) + unseen
-    used += sum(job.claim.memory for job in facts.in_flight if job.kind == "convert")
+    used += sum(job.claim.memory for job in facts.in_flight if job.kind in ("convert", "preflight"))
     measured = {label: o for label in arrangement.refused if (o := supply.measuring(targets[label])) is not None}
     measuring = {server_subject(label): _measured(label, o) for label, o in measured.items()}
     needed = orders.needed(facts, targets, measured.values())
     moves = retention.moves(facts, targets, needed)
-    due = orders.admit(facts, {**needed, **moves.orders}, limit - used)
+    wishes = {subject: o for subject, o in {**needed, **moves.orders}.items() if only is None or subject in only}
+    due = orders.admit(facts, wishes, limit - used)
     starting_up = sum(order.memory for label in arrangement.launchable if (order := targets[label].order) is not None)
     starting = {c.subject for c in changes.values() if c.live is not None and _on_its_way(facts, c.live)}
+    promised = frozenset[str]() if only is None else {n for n in facts.ledger.reserved if server_subject(n) not in only}
     return View(
-        facts=replace(facts, ledger=replace(facts.ledger, reserved=arrangement.admitted)),
+        facts=replace(facts, ledger=replace(facts.ledger, reserved=arrangement.admitted | promised)),
         targets=targets,
         changes=tuple(changes.values()),
         leaving=arrangement.leaving,
+        examined=arrangement.examined,
         launchable=arrangement.launchable,
         wanted=wanted(facts, targets, changes, arrangement.leaving),
         headroom=limit - used,

@@ -11,7 +11,8 @@ from reconciler.model.target import Target
 from reconciler.model.view import Facts
 
 from .backoff import WINDOW, count_failures, gave_up
-from .retention import CONVERTED, proved_set, remembered
+from .generations import named, progressed
+from .retention import CONVERTED
 
 
 def remember(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, Change], jitter: float) -> Ledger:
@@ -46,10 +47,12 @@ def remember(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, 
         )
         or (is_of_action(label) and gave_up(label.partition(":")[0], attempt))
     }
+    # A revision that leaves a label out for a while, or a return to one, does not undo what a person has said.
+    known = {*targets, *servers, *named(ledger)}
     suspensions = {
         label: s
         for label, s in ledger.suspensions.items()
-        if (label in targets or label in servers or blind) and (s.until is None or s.until > facts.now)
+        if (s.until > facts.now if s.until is not None else blind or label in known)
     }
     running = {label for label, server in facts.observed.servers.items() if server.live}
     launched = frozenset(label for label in targets if label in ledger.launched or label in running)
@@ -61,16 +64,17 @@ def remember(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, 
         launched=launched,
         attempts=attempts,
         suspensions=suspensions,
+        preflights={label: key for label, key in ledger.preflights.items() if label in targets},
     )
-    after = _with_weights(after, facts, targets, serving)
+    after = progressed(_with_weights(after, facts, targets), facts, targets, changes)
     # A server that is being stopped or started ends by our hand, not by its own.
     busy = {job.subject for job in facts.in_flight}
     idle = {label: change for label, change in changes.items() if change.subject not in busy}
     return count_failures(after, idle, facts.now, jitter)
 
 
-def _with_weights(ledger: Ledger, facts: Facts, targets: Mapping[str, Target], serving: set[str]) -> Ledger:
-    """What is known of weights: answers of the hub about what is not sound here, records, proved ensembles, wishes."""
+def _with_weights(ledger: Ledger, facts: Facts, targets: Mapping[str, Target]) -> Ledger:
+    """What is known of weights: answers of the hub about what is not sound here, records, wishes."""
     found = facts.observed.artifacts.items()
     sound = {reference for reference, one in found if isinstance(one, Present) and one.value.sound}
     declared = {str(launch_reference(s)) for t in targets.values() for s in (t.spec.source, t.spec.draft) if s}
@@ -79,7 +83,6 @@ def _with_weights(ledger: Ledger, facts: Facts, targets: Mapping[str, Target], s
         ledger,
         sources={reference: check for reference, check in ledger.sources.items() if reference in asked},
         artifacts={label: r for label, target in targets.items() if (r := _record(target, facts)) is not None},
-        generations=remembered(ledger, proved_set(facts, targets, serving)),
         wishes={
             reference: wish
             for reference, wish in ledger.wishes.items()

@@ -11,7 +11,7 @@ from reconciler.model.desired import DEFAULT_BACKEND, Defaults, ModelSpec, launc
 from reconciler.model.names import LaunchRef, artifact_subject, server_subject
 from reconciler.model.observed import Absent, Artifact, Observation, ObservedState, Present, Unknown
 from reconciler.model.plan import Blocked, Waiting
-from reconciler.model.target import LaunchOrder, MemoryNeed, Target
+from reconciler.model.target import LaunchOrder, MemoryNeed, PreflightOrder, Target
 from reconciler.model.view import Facts
 
 from . import memory, ports, spec
@@ -57,6 +57,8 @@ class Resolver:
             desired.provenance,
             observed.host,
             facts.host,
+            desired.revision,
+            facts.ledger.current,
         )
         made = self._made.get(label)
         if made is not None and (made[1].port, made[0][-1]) == (port, old) and _same(made[0], grounds):
@@ -189,7 +191,7 @@ def _target(parts: _Parts, facts: Facts, backends: Backends) -> Target:
         awaits=_awaited(parts.label, awaits) if awaits is not None else None,
         provenance=facts.desired.provenance.get(parts.label),
     )
-    return target if problems or awaits is not None else replace(target, order=_order(parts, target, facts))
+    return target if problems or awaits is not None else _with_orders(parts, target, facts)
 
 
 def _awaited(label: str, supply: Supply) -> Waiting:
@@ -202,13 +204,13 @@ def _awaited(label: str, supply: Supply) -> Waiting:
     )
 
 
-def _order(parts: _Parts, target: Target, facts: Facts) -> LaunchOrder | None:
-    """How the target is started; None where something of it is not known."""
+def _with_orders(parts: _Parts, target: Target, facts: Facts) -> Target:
+    """With how it is started, and how that is tried out before; as it is where something of it is not known."""
     backend, artifact, runtime, need, port = parts.backend, parts.artifact, parts.runtime, target.need, target.port
     if backend is None or need is None or port is None:
-        return None
+        return target
     if not isinstance(artifact, Present) or not isinstance(runtime, Present):
-        return None
+        return target
     template = parts.template
     digest = hashlib.sha256(template.encode()).hexdigest() if template is not None else None
     template_path = f"{facts.observed.host.template_folder}/{digest}.jinja" if digest else None
@@ -225,7 +227,7 @@ def _order(parts: _Parts, target: Target, facts: Facts) -> LaunchOrder | None:
         template_path=template_path,
     )
     command = backend.command(start)
-    return LaunchOrder(
+    order = LaunchOrder(
         label=parts.label,
         port=port,
         host=facts.host.bind,
@@ -237,6 +239,24 @@ def _order(parts: _Parts, target: Target, facts: Facts) -> LaunchOrder | None:
         artifact=artifact.value.identity,
         served_name=target.served_name,
         memory=need.total,
+        revision=facts.desired.revision,
+        generation=facts.ledger.current,
+    )
+    return replace(target, order=order, preflight=_preflight(backend, start, order))
+
+
+def _preflight(backend: Backend, start: Start, order: LaunchOrder) -> PreflightOrder | None:
+    examination = backend.preflight(start)
+    if examination is None:
+        return None
+    return PreflightOrder(
+        label=order.label,
+        spec_hash=order.spec_hash,
+        artifact=order.artifact,
+        backend=backend.name,
+        runtime=start.runtime,
+        program=examination.program,
+        request=examination.request,
     )
 
 
@@ -290,7 +310,8 @@ def _old_port(label: str, facts: Facts) -> int | None:
 
 def _moved(label: str, model: ModelSpec, port: int, facts: Facts) -> Iterator[Finding]:
     old = _old_port(label, facts)
-    if old is None or old in (port, model.moved_from):
+    # Whoever goes back wants the old ports, and cannot write an acknowledgement into what was once declared.
+    if old is None or old in (port, model.moved_from) or facts.ledger.pin is not None:
         return
     if model.port == "auto":
         yield Finding(

@@ -5,7 +5,7 @@ from typing import Final
 
 from reconciler.model.base import noun
 from reconciler.model.desired import launch_reference
-from reconciler.model.ledger import Ledger, ProvedSet, Wish
+from reconciler.model.ledger import Wish
 from reconciler.model.names import Subject, artifact_subject
 from reconciler.model.observed import Artifact, Health, Present, ServerProcess, Standing, Unknown
 from reconciler.model.plan import Blocked
@@ -14,11 +14,10 @@ from reconciler.model.target import Target
 from reconciler.model.units import human
 from reconciler.model.view import Facts
 
+from .generations import RETAINED, returnable
 from .supply import no_room, volume_trouble
 
-GENERATIONS: Final = 3
-"""How many proved ensembles are kept restorable."""
-_LATER: Final = f"it is free once {GENERATIONS} other ensembles were proved as a whole"
+_LATER: Final = f"it is free once {RETAINED} other generations were proved as a whole"
 REFUSED: Final = "offload-refused"
 """What a person is told who wants away what is needed."""
 CONVERTED: Final = "recipe:"
@@ -61,10 +60,10 @@ def roots(facts: Facts, targets: Mapping[str, Target], repo: str) -> Iterator[Ro
         draft = target.spec.draft
         if draft is not None and _names(str(launch_reference(draft)), repo, folder):
             yield Root(kind="desired", reason=f"it is the draft model of {label}")
-    for age, generation in enumerate(facts.ledger.generations):
+    for generation in returnable(facts.ledger):
         loaded = [entry.partition(" ")[0] for entry in generation.artifacts if CONVERTED not in entry]
         if any(_names(reference, repo, folder) for reference in loaded):
-            yield Root(kind="generation", reason=f"a return to the ensemble proved {age + 1} back needs it")
+            yield Root(kind="generation", reason=f"a return to generation {generation.number} needs it")
 
 
 def sources(facts: Facts, repo: str) -> Iterator[Root]:
@@ -230,29 +229,3 @@ def _back(facts: Facts, reference: str) -> MoveOrder | Blocked | None:
 
 def _kept(reference: str, code: str, reason: str, hint: str) -> Blocked:
     return Blocked(subject=artifact_subject(reference), reference=code, reason=reason, hint=hint)
-
-
-def proved_set(facts: Facts, targets: Mapping[str, Target], serving: frozenset[str] | set[str]) -> ProvedSet | None:
-    """The ensemble of this moment, where all of it that should run answers."""
-    always = {label for label, target in targets.items() if target.always and label not in facts.ledger.suspensions}
-    if not always or not always <= serving:
-        return None
-    servers = [server for label in always if (server := facts.observed.servers.get(label)) is not None]
-    if not all(_is_declared(targets[server.label], server) for server in servers):
-        return None
-    loaded = [f"{server.fields.get('source', '')} {server.artifact}" for server in servers]
-    drafts = [draft for server in servers if (draft := server.fields.get("draft", ""))]
-    return ProvedSet(at=facts.now, revision=facts.desired.revision, artifacts=frozenset((*loaded, *drafts)))
-
-
-def _is_declared(target: Target, server: ServerProcess) -> bool:
-    """Whether it runs from what is declared, and not from what was declared before."""
-    return isinstance(target.artifact, Present) and target.artifact.value.identity == server.artifact
-
-
-def remembered(ledger: Ledger, proved: ProvedSet | None) -> tuple[ProvedSet, ...]:
-    """The last proved ensembles with this one, newest first; the same artifacts again are the same one."""
-    before = ledger.generations
-    if proved is None or (before and before[0].artifacts == proved.artifacts):
-        return before
-    return (proved, *(g for g in before if g.artifacts != proved.artifacts))[:GENERATIONS]

@@ -18,8 +18,11 @@ from reconciler.model.observed import (
     Storage,
 )
 from reconciler.model.routes import Route
+from reconciler.model.source import Doubt, Position
 from reconciler.model.supply import ConvertOrder, FetchOrder, Holding, MoveOrder, Progress, SourceCheck, VerifyOrder
-from reconciler.model.target import LaunchOrder
+from reconciler.model.target import LaunchOrder, PreflightOrder
+
+NO_CONTENTS: Mapping[str, bytes] = {}
 
 
 class Clock(Protocol):
@@ -43,10 +46,25 @@ class Changes(Protocol):
 
 
 class Source(Protocol):
-    """Where the desired state comes from."""
+    """Where the desired state comes from: the commits of a repository, or a saved file."""
 
-    def read(self) -> Bundle:
-        """The present revision. Raises ReconcilerError when it cannot be read whole."""
+    def position(self) -> Position:
+        """Where it is now; cheap, as it is asked at every tick. Raises ReconcilerError when that cannot be seen."""
+        ...
+
+    def read(self, revision: str) -> Bundle:
+        """All of one revision. Raises ReconcilerError when it cannot be read whole, or is gone by now."""
+        ...
+
+    def doubt(self, old: str, new: str) -> Doubt | None:
+        """What history and signatures have against going from one revision to another; None: nothing.
+
+        `old` is empty where nothing was in force before. Raises ReconcilerError when that cannot be found out.
+        """
+        ...
+
+    def behind(self, revision: str) -> int | None:
+        """How many newer commits touch what is declared; None where that cannot be said."""
         ...
 
 
@@ -152,6 +170,10 @@ class Machine(Protocol):
         """The facts that planning needs, with the command of each asked backend."""
         ...
 
+    async def preflight(self, order: PreflightOrder) -> None:
+        """Find out what stands against a launch, without starting a server. Raises ActionError with what does."""
+        ...
+
 
 class StateStore(Protocol):
     """What is remembered between runs."""
@@ -160,8 +182,15 @@ class StateStore(Protocol):
         """The last saved ledger; an empty one where there is none."""
         ...
 
-    def save(self, ledger: Ledger, events: Sequence[Event] = ()) -> None:
-        """Durable when it returns, both or neither. The store numbers the events."""
+    def save(self, ledger: Ledger, events: Sequence[Event] = (), contents: Mapping[str, bytes] = NO_CONTENTS) -> None:
+        """Durable when it returns, all or nothing. The store numbers the events.
+
+        `contents` are kept by their digest for as long as a generation, a pin or the source of the ledger names them.
+        """
+        ...
+
+    def content(self, digest: str) -> bytes | None:
+        """What was kept under a digest; None where it is not there, or is not what the digest says."""
         ...
 
     def events(self, after: int = 0, last: int = 10_000) -> tuple[Event, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -10,12 +10,20 @@ if TYPE_CHECKING:  # --help knows this module and needs none of these
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from reconciler.engine.doctor import Case
     from reconciler.model.bundle import Bundle
     from reconciler.model.desired import Desired
     from reconciler.model.host import HostFile
+    from reconciler.model.observed import Inspection
+    from reconciler.model.plan import Blocked
     from reconciler.model.problem import Problem
+    from reconciler.model.service import Service
+    from reconciler.model.source import Mode, SourceRecord
     from reconciler.planning.plan import Planner
-    from reconciler.ports.host import Host
+    from reconciler.ports.hooks import Hooks
+    from reconciler.ports.host import Host, Source
+    from reconciler.ports.service import ServiceManager
+    from reconciler.surface.notifying import Notifier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +32,10 @@ class Settings:
 
     config: Path | None = None
     host_file: Path | None = None
+    source: str | None = None
+    """`commit` or `worktree`."""
+    ref: str | None = None
+    """The branch to follow, `refs/heads/main` or `main`."""
     overrides: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -69,6 +81,13 @@ class Composition(Protocol):
         """The lock of the state directory, for as long as something may be changed. Raises ReconcilerError."""
         ...
 
+    def recover(self) -> str:
+        """Set a damaged state aside, under its lock, and begin another one with what can still be known.
+
+        What was lost, as a sentence; empty where nothing is damaged. Raises ReconcilerError.
+        """
+        ...
+
     def busy(self) -> bool:
         """Whether somebody has the lock of the state directory now."""
         ...
@@ -81,11 +100,50 @@ class Composition(Protocol):
         """The last lines of the log of a launch, without secrets, fit for a terminal."""
         ...
 
+    def inspect(self, pid: int) -> Inspection | None:
+        """What can be seen of a process, whoever's it is; None where there is none. Raises OSError."""
+        ...
+
     def mark_volume(self, path: str) -> tuple[str, str, bool]:
         """Give the folder at `path` the identity of a volume. Raises ReconcilerError.
 
         The identity, the absolute path, and whether it is another disk than that of the model cache.
         """
+        ...
+
+    def service(self, words: Sequence[str]) -> Service:
+        """`reconciler` with these words as a service, as this environment has it. Raises ReconcilerError."""
+        ...
+
+    def service_manager(self, name: str | None) -> ServiceManager:
+        """`launchd` or `systemd`; None: the one of this system."""
+        ...
+
+    @property
+    def hooks(self) -> Hooks:
+        """The hooks of the repository that holds the desired file."""
+        ...
+
+    def case(self) -> Case:
+        """This machine as it is examined; what cannot be had of it is said in there."""
+        ...
+
+    @property
+    def mode(self) -> Mode:
+        """What a loop of this composition follows: as was said, as the host file says, or commits where there are any.
+
+        Raises ReconcilerError.
+        """
+        ...
+
+    @property
+    def unfollowed(self) -> str:
+        """Why the commits of the repository that holds the file are not followed, as the end of a sentence."""
+        ...
+
+    @property
+    def source(self) -> Source:
+        """What it is followed with. Raises ReconcilerError."""
         ...
 
     def ask(self) -> None:
@@ -100,12 +158,35 @@ class Composition(Protocol):
         """End what the ports have under way in this event loop."""
         ...
 
+    def notifier(self) -> Notifier:
+        """Who is told by the host file what happens; an event loop runs until its `close`. Raises ReconcilerError."""
+        ...
+
     def bundle(self) -> Bundle:
         """The present revision of the desired state. Raises ReconcilerError."""
         ...
 
+    def parse(self, bundle: Bundle) -> tuple[Desired, tuple[Problem, ...]]:
+        """The part of a bundle that concerns this machine, with warnings. Raises InvalidDocument."""
+        ...
+
     def desired(self) -> tuple[Desired, tuple[Problem, ...]]:
-        """The part of it that concerns this machine, with warnings. Raises ReconcilerError."""
+        """That of the saved file or, where a commit was asked for, of that. Raises ReconcilerError."""
+        ...
+
+    def followed(self) -> tuple[Desired, tuple[Problem, ...]]:
+        """That of what the running watch follows; where none runs, as `desired`. Raises ReconcilerError."""
+        ...
+
+    def record(self, desired: Desired) -> SourceRecord:
+        """What is remembered of where a desired state came from that is about to be in force."""
+        ...
+
+    def in_force(self) -> tuple[Desired, Blocked | None] | None:
+        """What the running watch keeps the machine at, and why it is not the newest.
+
+        What is pinned where none runs, and else None.
+        """
         ...
 
 

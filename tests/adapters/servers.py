@@ -86,6 +86,8 @@ class Servers:
             "artifact": "a11",
             "served_name": "default_model",
             "memory": 1024,
+            "revision": "c0ffee" * 6 + "c0ff",
+            "generation": 3,
         }
         values["env"] |= changes.pop("env", {})
         return LaunchOrder(**(values | changes))

@@ -25,7 +25,7 @@ from reconciler.model.names import server_subject
 from reconciler.model.observed import Absent, Artifact, Health, Present
 from tests.adapters.conftest import Listen
 from tests.adapters.servers import Servers, until
-from tests.adapters.test_inquiry import (
+from tests.adapters.asking import (
     COMPLETION,
     EPOCH,
     FRAMES,
@@ -37,7 +37,7 @@ from tests.adapters.test_inquiry import (
     listening,
     server,
 )
-from tests.adapters.test_inquiry import until as soon
+from tests.adapters.asking import until as soon
 from tests.unit.desired.reading import NOTHING, bundle, problems, read
 from tests.world.drive import Edit, Scenario, apply, facts, planner
 from tests.world.truth import Gateway, Truth

@@ -18,12 +18,14 @@ import psutil
 import pytest
 
 from reconciler.adapters import spawn
+from reconciler.adapters.inspection import inspect
 from reconciler.adapters.process_table import LOCK_DESCRIPTOR
-from reconciler.model.observed import Standing
+from reconciler.model.observed import Provenance, Standing
 from reconciler.ports.errors import ActionError
 from tests.adapters.servers import DEADLINE, Servers, until
 
 LINUX = sys.platform == "linux"
+CARRIED = ("RECONCILER_LABEL", "RECONCILER_COMMIT", "RECONCILER_GENERATION", "RECONCILER_SPEC")
 on_linux = pytest.mark.skipif(not LINUX, reason="/proc is Linux")
 
 
@@ -120,9 +122,44 @@ def test_a_server_gets_no_secret_and_nothing_that_steers_it(servers: Servers, mo
     assert (variables["HF_HUB_OFFLINE"], variables["LC_TIME"]) == ("1", "C")
     added_by_shells = {"PWD", "SHLVL", "_", "__CF_USER_TEXT_ENCODING"}
     kept = {"PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TMPDIR", "TZ"}
-    own = {"HF_HUB_OFFLINE", "RECONCILER_TOKEN", "SERVER_OF_TEST"}
+    own = {"HF_HUB_OFFLINE", "SERVER_OF_TEST", "RECONCILER_TOKEN", *CARRIED}
     assert {name for name in variables if not name.startswith("LC_")} <= kept | own | added_by_shells
     assert psutil.Process(found.pid).cwd() == "/"
+
+
+def test_a_server_carries_where_it_comes_from_and_its_record_says_the_same(servers: Servers) -> None:
+    found = servers.launch("fast", revision="5" * 40, generation=7)
+    assert (found.revision, found.generation) == ("5" * 40, 7)
+    variables = psutil.Process(found.pid).environ()
+    assert {name: variables[name] for name in CARRIED} == {
+        "RECONCILER_LABEL": "fast",
+        "RECONCILER_COMMIT": "5" * 40,
+        "RECONCILER_GENERATION": "7",
+        "RECONCILER_SPEC": "5bec",
+    }
+    seen = inspect(found.pid or 0)
+    assert seen is not None
+    assert seen.carried == Provenance(label="fast", revision="5" * 40, generation="7", spec_hash="5bec")
+    assert (seen.pid, seen.session) == (found.pid, found.pid)
+
+
+def test_an_order_cannot_say_that_a_server_comes_from_elsewhere(servers: Servers) -> None:
+    found = servers.launch("fast", env={"RECONCILER_COMMIT": "forged", "RECONCILER_GENERATION": "9"})
+    variables = psutil.Process(found.pid).environ()
+    assert (variables["RECONCILER_COMMIT"], variables["RECONCILER_GENERATION"]) == (found.revision, "3")
+
+
+def test_a_stranger_carries_nothing_and_nobody_is_nothing(servers: Servers) -> None:
+    mine = inspect(os.getpid())
+    assert mine is not None
+    assert mine.carried == Provenance()
+    assert mine.session == os.getsid(0)
+    order = servers.order("fast")
+    asyncio.run(servers.processes.launch(order))
+    pid = servers.record("fast").pid or 0
+    os.kill(pid, signal.SIGKILL)
+    servers.stands("fast", Standing.GONE)
+    assert inspect(pid) is None
 
 
 def test_an_order_cannot_take_the_token_s_place() -> None:

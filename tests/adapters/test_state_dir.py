@@ -1,46 +1,24 @@
 """The state directory on a real file system, with real SQLite."""
 
-import json
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from reconciler.adapters import state_dir
-from reconciler.adapters.state_dir import KEPT_EVENTS, VERSION, StateDir, default_root
-from reconciler.model.base import plain
-from reconciler.model.event import Event, EventKind
-from reconciler.model.ledger import EMPTY, Attempt, Ledger, ServiceProof, Suspension
-from reconciler.model.names import server_subject
+from reconciler.adapters.state_dir import StateDir, default_root
+from reconciler.adapters.state_layout import KEPT_EVENTS, VERSION
+from reconciler.model.generation import Generation
+from reconciler.model.ledger import EMPTY, Ledger
 from reconciler.model.problem import ExitCode, ReconcilerError
 
-FULL = Ledger(
-    attempts={
-        "fast": Attempt(
-            spec_hash="abc",
-            cause="load-failed",
-            count=3,
-            first=1.5,
-            last=2.25,
-            retry_at=1e9 + 1 / 3,
-            evidence="12:34",
-            permanent=True,
-            error="no \u202e such\nfile \U0001f600",
-        )
-    },
-    suspensions={
-        "deep": Suspension(since=1.0, reason="a person said so"),
-        "vl": Suspension(since=2.0, reason="", until=3.0),
-    },
-    proved=frozenset({"fast", "deep"}),
-    launched=frozenset({"deep"}),
-    leases={"fast": 8120, "deep": 8100},
-)
+from .remembered import FULL, event, rows
 
 
 @pytest.fixture
@@ -157,36 +135,6 @@ def test_a_newer_layout_is_left_alone(state: StateDir) -> None:
     assert state.database.read_bytes() == content
 
 
-@pytest.mark.parametrize("content", [b"no database at all, " * 100, b"SQLite format 3\0" + b"\xff" * 5000])
-def test_a_damaged_file_is_named(state: StateDir, content: bytes) -> None:
-    state.root.mkdir(mode=0o700)
-    state.database.write_bytes(content)
-    error = refused(state)
-    assert (error.reference, error.code) == ("state-corrupt", ExitCode.ENVIRONMENT)
-    assert str(state.database) in error.message
-    assert str(state.database) in error.hint
-    with pytest.raises(ReconcilerError):
-        state.save(FULL)
-    assert state.database.read_bytes() == content
-
-
-@pytest.mark.parametrize("value", ["", "{}", "[]", "null", '{"attempts": {"a": {"colour": 1}}}'])
-def test_a_ledger_that_nobody_wrote_is_damage(state: StateDir, value: str) -> None:
-    state.save(FULL)
-    with sqlite3.connect(state.database) as connection:
-        connection.execute("UPDATE ledger SET value = ?", (value,))
-    connection.close()
-    assert refused(state).reference == "state-corrupt"
-
-
-def test_a_lost_table_is_damage(state: StateDir) -> None:
-    state.save(FULL)
-    with sqlite3.connect(state.database) as connection:
-        connection.execute("DROP TABLE ledger")
-    connection.close()
-    assert refused(state).reference == "state-corrupt"
-
-
 def test_a_database_whose_first_write_never_ended_is_empty(state: StateDir) -> None:
     state.root.mkdir(mode=0o700)
     state.database.touch(0o600)
@@ -235,18 +183,6 @@ def test_the_environment_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 # -------------------------------------------------------------------------------------------------------------- events
 
 
-def event(text: str = "", at: float = 1.0) -> Event:
-    return Event(
-        at=at,
-        kind=EventKind.FAILED,
-        subject=server_subject("fast"),
-        text=text,
-        action="launch",
-        reference="port-lost",
-        revision="worktree:1",
-    )
-
-
 def test_the_last_events_are_kept_and_numbers_go_on(state: StateDir) -> None:
     assert KEPT_EVENTS == 10_000
     state.save(EMPTY, [event(str(number)) for number in range(1, KEPT_EVENTS + 3)])
@@ -281,6 +217,33 @@ def test_neither_is_saved_where_one_cannot_be(state: StateDir) -> None:
     assert [found.text for found in state.events()] == ["first"]
 
 
+def test_a_content_is_neither_kept_nor_lost_where_its_ledger_cannot_be_saved(state: StateDir) -> None:
+    old, new = (replace(FULL, generations=(generation(content),)) for content in (b"old", b"new"))
+    state.save(old, contents={named(b"old"): b"old"})
+    rows(state.database, "CREATE TRIGGER full BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'no more'); END")
+    with pytest.raises(ReconcilerError):
+        state.save(new, [event("second")], {named(b"new"): b"new"})
+    assert state.ledger() == old
+    assert (state.content(named(b"old")), state.content(named(b"new"))) == (b"old", None)
+
+
+def test_reading_a_content_writes_nothing(state: StateDir) -> None:
+    assert state.content(named(b"a")) is None
+    assert not state.root.exists()
+    state.save(replace(FULL, generations=(generation(b"a"),)), contents={named(b"a"): b"a"})
+    before = {path.name: path.stat().st_mtime_ns for path in (state.root, *state.root.iterdir())}
+    assert state.content(named(b"a")) == b"a"
+    assert {path.name: path.stat().st_mtime_ns for path in (state.root, *state.root.iterdir())} == before
+
+
+def named(content: bytes) -> str:
+    return sha256(content).hexdigest()
+
+
+def generation(content: bytes) -> Generation:
+    return Generation(number=1, at=1.0, revision="r", content=named(content))
+
+
 def test_neither_is_saved_while_another_writes(state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state_dir, "_BUSY_SECONDS", 0.05)
     state.save(EMPTY, [event("first")])
@@ -308,74 +271,6 @@ def test_an_event_of_a_newer_version_is_left_out(state: StateDir) -> None:
         connection.execute("UPDATE events SET kind = 'unheard-of' WHERE number = 1")
     connection.close()
     assert [found.number for found in state.events()] == [2]
-
-
-def test_lost_events_are_damage(state: StateDir) -> None:
-    state.save(FULL, [event()])
-    with sqlite3.connect(state.database) as connection:
-        connection.execute("DROP TABLE events")
-    connection.close()
-    with pytest.raises(ReconcilerError) as caught:
-        state.events()
-    assert caught.value.reference == "state-corrupt"
-    assert state.ledger() == FULL
-
-
-# ------------------------------------------------------------------------------------------------------------ layout 1
-
-
-def layout_1(state: StateDir, ledger: Ledger, proofs: dict[str, object]) -> None:
-    """A database as the first layout was written: no events, and proofs as the text of an instance."""
-    document = plain(ledger) | {"proofs": proofs}
-    for suspension in document["suspensions"].values():
-        del suspension["force"]
-    state.root.mkdir(mode=0o700)
-    with sqlite3.connect(state.database, isolation_level=None) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("CREATE TABLE ledger (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT")
-        connection.execute("INSERT INTO ledger VALUES ('ledger', ?)", (json.dumps(document),))
-        connection.execute("PRAGMA user_version = 1")
-    connection.close()
-    state.database.chmod(0o600)
-
-
-def version(state: StateDir) -> int:
-    with sqlite3.connect(state.database) as connection:
-        found = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    connection.close()
-    return found
-
-
-@pytest.mark.parametrize("proofs", [{}, {"fast": "4711:5:1.0:abc"}], ids=["nothing proved", "proved"])
-def test_the_first_layout_is_read_and_upgraded_by_a_save(state: StateDir, proofs: dict[str, object]) -> None:
-    layout_1(state, FULL, proofs)
-    content = state.database.read_bytes()
-    assert replace(state.ledger(), proofs={}) == FULL
-    assert state.events() == ()
-    assert state.database.read_bytes() == content, "reading upgrades nothing"
-    assert version(state) == 1
-    later = replace(state.ledger(), leases={"fast": 8121})
-    state.save(later, [event("first")])
-    assert version(state) == VERSION
-    assert state.ledger() == later
-    assert [(found.number, found.text) for found in state.events()] == [(1, "first")]
-
-
-def test_an_upgrade_that_is_cut_off_leaves_the_first_layout(state: StateDir) -> None:
-    layout_1(state, FULL, {})
-    with sqlite3.connect(state.database) as connection:
-        connection.execute("CREATE TABLE events (something TEXT)")
-    connection.close()
-    with pytest.raises(ReconcilerError):
-        state.save(EMPTY, [event()])
-    assert version(state) == 1
-    assert state.ledger() == FULL
-
-
-def test_a_proof_is_kept_with_its_time(state: StateDir) -> None:
-    proved = replace(FULL, proofs={"fast": ServiceProof(instance="4711:5:1.0:abc", at=1e9 + 1 / 3)})
-    state.save(proved)
-    assert state.ledger() == proved
 
 
 @pytest.mark.req("S1-04")

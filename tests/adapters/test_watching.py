@@ -4,6 +4,8 @@ import asyncio
 import functools
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -254,3 +256,68 @@ async def test_close_ends_it(file: Path) -> None:
         await asyncio.gather(waiting, return_exceptions=True)
         assert {task.get_name() for task in asyncio.all_tasks()} == {asyncio.current_task().get_name()}  # type: ignore[union-attr]
     await EditWatch(WorktreeSource(file).folders).close()
+
+
+_WITHOUT: str = """
+import asyncio, sys
+from pathlib import Path
+from reconciler.adapters import inotify
+from reconciler.adapters.watching import EditWatch
+from reconciler.adapters.worktree import WorktreeSource
+
+async def main() -> None:
+    try:
+        inotify.watch([])
+        print("the kernel has a watch left", flush=True)
+    except OSError:
+        watch = EditWatch(WorktreeSource(Path(sys.argv[1])).folders)
+        while True:
+            await watch.changed()
+            print("told", flush=True)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.fault("X23")
+@pytest.mark.skipif(sys.platform != "linux", reason="there the kernel is not asked")
+def test_x23_where_the_kernel_has_no_watch_left_files_are_looked_at(file: Path) -> None:
+    limit = 'echo 0 >/proc/sys/user/max_inotify_instances && exec "$@"'
+    argv = ["unshare", "--user", "--map-root-user", "sh", "-c", limit, "sh", sys.executable, "-c", _WITHOUT, str(file)]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=env) as watch:
+        try:
+            assert watch.stdout is not None
+            if watch.stdout.readline() != "told\n":
+                pytest.skip("a limit of our own cannot be set here")
+            for number in range(2):
+                write(file, f"version: 1 # {number}\n")
+                assert watch.stdout.readline() == "told\n"
+        finally:
+            watch.kill()
+
+
+@in_a_loop
+async def test_what_git_writes_at_every_look_is_no_news(file: Path) -> None:
+    """A prompt that shows the status of the repository has it rewrite its index every time."""
+    async with watching(file) as watched:
+        for name in ("index", "COMMIT_EDITMSG", "HEAD.lock", "main.lock"):
+            write(file.parent / name, "x")
+        assert not await watched.again()
+        os.replace(file.parent / "main.lock", file.parent / "main")
+        await watched.told("a ref was moved")
+
+
+@in_a_loop
+async def test_the_first_edit_is_told_at_once_and_a_burst_as_a_few(file: Path) -> None:
+    async with watching(file) as watched:
+        told = 0
+        for number in range(300):
+            write(file, f"version: 1 # {number}\n")
+            async with asyncio.timeout(DEADLINE):
+                if number == 0:
+                    await watched.watch.changed()
+            await asyncio.sleep(0)
+        while await watched.again():
+            told += 1
+        assert 1 <= told < 10

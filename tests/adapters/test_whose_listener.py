@@ -14,7 +14,7 @@ from reconciler.backends.mlx_lm import MlxLm
 from reconciler.model.ledger import ServiceProof
 from reconciler.model.observed import Health, Listener, Observation, Present, Unknown
 
-from .test_inquiry import COMPLETION, DEADLINE, EPOCH, in_a_loop, listening, server
+from .asking import COMPLETION, DEADLINE, EPOCH, in_a_loop, listening, server
 
 
 @pytest.mark.fault("P03")

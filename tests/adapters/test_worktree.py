@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.adapters.worktree import FILE_LIMIT, MAX_FILES, WorktreeSource
+from reconciler.adapters.template_files import FILE_LIMIT, MAX_FILES
+from reconciler.adapters.worktree import WorktreeSource
 from reconciler.model.bundle import REGULAR, BundleFile
 from reconciler.model.problem import ExitCode, ReconcilerError
 
@@ -33,7 +34,7 @@ def template(desired: Path, name: str, content: bytes = b"{{ x }}") -> Path:
 
 def refused(path: Path) -> ReconcilerError:
     with pytest.raises(ReconcilerError) as caught:
-        WorktreeSource(path).read()
+        WorktreeSource(path).bundle()
     assert caught.value.hint
     return caught.value
 
@@ -42,7 +43,7 @@ def test_the_file_and_its_templates(desired: Path) -> None:
     template(desired, "templates/a.jinja", b"a")
     template(desired, "templates/deep/er/b.txt", b"b")
     template(desired, "notes.md")
-    bundle = WorktreeSource(desired).read()
+    bundle = WorktreeSource(desired).bundle()
     assert bundle.name == str(desired)
     assert bundle.text == TEXT
     assert bundle.files == {
@@ -57,22 +58,43 @@ def test_templates_elsewhere_are_read_if_the_text_names_them(desired: Path) -> N
     desired.write_bytes(
         b"a: {chat_template: mine.jinja, b: 'other/mine.jinja', c: ../x.jinja, d: /etc/e.jinja, f: none.jinja}"
     )
-    assert set(WorktreeSource(desired).read().files) == {"mine.jinja", "other/mine.jinja"}
+    assert set(WorktreeSource(desired).bundle().files) == {"mine.jinja", "other/mine.jinja"}
 
 
 def test_the_revision_is_that_of_everything_that_was_read(desired: Path) -> None:
-    revisions = [WorktreeSource(desired).read().revision]
+    revisions = [WorktreeSource(desired).bundle().revision]
     path = template(desired, "templates/a.jinja")
-    revisions.append(WorktreeSource(desired).read().revision)
+    revisions.append(WorktreeSource(desired).bundle().revision)
     path.chmod(0o755)
-    revisions.append(WorktreeSource(desired).read().revision)
+    revisions.append(WorktreeSource(desired).bundle().revision)
     path.write_bytes(b"other")
-    revisions.append(WorktreeSource(desired).read().revision)
+    revisions.append(WorktreeSource(desired).bundle().revision)
     desired.write_bytes(TEXT + b"#")
-    revisions.append(WorktreeSource(desired).read().revision)
+    revisions.append(WorktreeSource(desired).bundle().revision)
     assert len(set(revisions)) == 5
     assert all(revision.startswith("worktree:") and len(revision) == 21 for revision in revisions)
-    assert WorktreeSource(desired).read().revision == revisions[-1]
+    assert WorktreeSource(desired).bundle().revision == revisions[-1]
+
+
+def test_what_is_read_is_what_was_there_at_the_position(desired: Path) -> None:
+    source = WorktreeSource(desired)
+    position = source.position()
+    desired.write_bytes(TEXT + b"#")
+    assert source.read(position.revision).text == TEXT
+    newer = source.position()
+    assert source.read(newer.revision).text == TEXT + b"#"
+    with pytest.raises(ReconcilerError) as caught:
+        source.read(position.revision)
+    assert caught.value.reference == "desired-file-changed"
+    assert source.read(newer.revision).revision == newer.revision
+
+
+def test_a_saved_file_has_no_history(desired: Path) -> None:
+    source = WorktreeSource(desired)
+    position = source.position()
+    assert (position.ref, position.reference, position.uncommitted) == ("", "", ())
+    assert source.doubt("", position.revision) is None
+    assert source.behind(position.revision) is None
 
 
 def test_modes_are_those_of_git(desired: Path) -> None:
@@ -80,7 +102,7 @@ def test_modes_are_those_of_git(desired: Path) -> None:
     (desired.parent / "templates" / "link.jinja").symlink_to("run.jinja")
     (desired.parent / "templates" / "folder").symlink_to("/etc")
     (desired.parent / "templates" / "nowhere").symlink_to("nothing")
-    files = WorktreeSource(desired).read().files
+    files = WorktreeSource(desired).bundle().files
     assert {name: (found.mode, found.content) for name, found in files.items()} == {
         "templates/run.jinja": (0o100755, b"{{ x }}"),
         "templates/link.jinja": (LINK, b"run.jinja"),
@@ -93,7 +115,7 @@ def test_a_path_through_a_linked_folder_is_a_link(desired: Path, tmp_path: Path)
     template(desired, "../outside/secret.jinja", b"secret")
     (desired.parent / "sub").symlink_to(tmp_path / "outside")
     desired.write_bytes(b"chat_template: sub/secret.jinja")
-    assert WorktreeSource(desired).read().files == {
+    assert WorktreeSource(desired).bundle().files == {
         "sub/secret.jinja": BundleFile(mode=LINK, content=os.fsencode(tmp_path / "outside"))
     }
 
@@ -101,13 +123,13 @@ def test_a_path_through_a_linked_folder_is_a_link(desired: Path, tmp_path: Path)
 def test_a_templates_folder_that_is_a_link_is_not_entered(desired: Path, tmp_path: Path) -> None:
     template(desired, "../outside/secret.jinja")
     (desired.parent / "templates").symlink_to(tmp_path / "outside")
-    assert WorktreeSource(desired).read().files == {}
+    assert WorktreeSource(desired).bundle().files == {}
 
 
 def test_tracked_is_whether_git_has_it(desired: Path, tmp_path: Path) -> None:
-    assert not WorktreeSource(desired).read().tracked
+    assert not WorktreeSource(desired).bundle().tracked
     (tmp_path / ".git").write_text("gitdir: elsewhere")
-    assert WorktreeSource(desired).read().tracked
+    assert WorktreeSource(desired).bundle().tracked
 
 
 def test_a_linked_desired_file_and_a_linked_folder_are_resolved_once(desired: Path, tmp_path: Path) -> None:
@@ -115,18 +137,18 @@ def test_a_linked_desired_file_and_a_linked_folder_are_resolved_once(desired: Pa
     (tmp_path / "link.yaml").symlink_to(desired)
     (tmp_path / "folder").symlink_to(desired.parent)
     for path in (tmp_path / "link.yaml", tmp_path / "folder" / "ensemble.yaml"):
-        bundle = WorktreeSource(path).read()
+        bundle = WorktreeSource(path).bundle()
         assert (bundle.name, bundle.text, set(bundle.files)) == (str(path), TEXT, {"templates/a.jinja"})
 
 
 @pytest.mark.fault("D14")
 def test_d14_a_file_that_became_a_link_is_not_followed(desired: Path) -> None:
     source = WorktreeSource(desired)
-    source.read()
+    source.bundle()
     desired.rename(desired.with_name("other.yaml"))
     desired.symlink_to("other.yaml")
     with pytest.raises(ReconcilerError) as caught:
-        source.read()
+        source.bundle()
     assert caught.value.reference == "desired-file-irregular"
     assert "link" in caught.value.message
 
@@ -168,10 +190,10 @@ def test_d14_a_template_that_is_a_pipe(desired: Path) -> None:
 @pytest.mark.fault("D15")
 def test_d15_a_deleted_file_is_no_empty_desired_state(desired: Path) -> None:
     source = WorktreeSource(desired)
-    source.read()
+    source.bundle()
     desired.unlink()
     with pytest.raises(ReconcilerError) as caught:
-        source.read()
+        source.bundle()
     assert (caught.value.reference, caught.value.code) == ("desired-file-missing", ExitCode.INVALID)
     assert "this is not an empty desired state" in caught.value.message
 
@@ -187,7 +209,7 @@ def test_a_file_that_may_not_be_read(desired: Path) -> None:
     os.seteuid(65_534)
     try:
         with pytest.raises(ReconcilerError) as caught:
-            source.read()
+            source.bundle()
     finally:
         os.seteuid(0)
     assert (caught.value.reference, caught.value.code) == ("desired-file-unreadable", ExitCode.ENVIRONMENT)
@@ -196,7 +218,7 @@ def test_a_file_that_may_not_be_read(desired: Path) -> None:
 def looked(path: Path) -> bytes | str:
     """The text, or the reference of the error."""
     try:
-        return WorktreeSource(path).read().text
+        return WorktreeSource(path).bundle().text
     except ReconcilerError as error:
         return error.reference
 
@@ -247,14 +269,14 @@ def test_d11_a_file_that_is_replaced_is_always_whole(desired: Path) -> None:
 
 def test_a_file_that_is_too_long_is_handed_over_one_byte_too_long(desired: Path) -> None:
     desired.write_bytes(b"#" * (FILE_LIMIT + 1000))
-    assert len(WorktreeSource(desired).read().text) == FILE_LIMIT + 1
+    assert len(WorktreeSource(desired).bundle().text) == FILE_LIMIT + 1
 
 
 def test_limits_of_the_folder(desired: Path) -> None:
     big = template(desired, "templates/big.jinja", b"x" * (FILE_LIMIT + 1))
     assert (refused(desired).reference, str(big) in refused(desired).message) == ("bundle-too-large", True)
     big.write_bytes(b"x" * FILE_LIMIT)
-    assert len(WorktreeSource(desired).read().files) == 1
+    assert len(WorktreeSource(desired).bundle().files) == 1
     for number in range(MAX_FILES):
         (desired.parent / "templates" / f"{number}.jinja").touch()
     assert refused(desired).reference == "bundle-too-large"
@@ -263,13 +285,13 @@ def test_limits_of_the_folder(desired: Path) -> None:
 def test_folders_that_are_too_deep_are_left_out(desired: Path) -> None:
     template(desired, "templates/1/2/3/in.jinja")
     template(desired, "templates/1/2/3/4/out.jinja")
-    assert set(WorktreeSource(desired).read().files) == {"templates/1/2/3/in.jinja"}
+    assert set(WorktreeSource(desired).bundle().files) == {"templates/1/2/3/in.jinja"}
 
 
 def test_no_descriptor_is_left_open(desired: Path) -> None:
     template(desired, "templates/a/b.jinja")
     before = len(os.listdir("/dev/fd"))
-    WorktreeSource(desired).read()
+    WorktreeSource(desired).bundle()
     desired.unlink()
     refused(desired)
     assert len(os.listdir("/dev/fd")) == before

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-HOST = "version: 1\naccept_cpu: true\nmemory: {budget: 64GiB}\n"
+HOST = "version: 1\naccept_cpu: true\nmemory: {budget: 64GiB}\nstatus_page: {port: none}\n"
 
 
 @dataclass(frozen=True)

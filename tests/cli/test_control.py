@@ -106,6 +106,8 @@ def test_a_line_that_is_no_request_is_refused(machine: Machine, watch: Command, 
         {"timeout": None},
         {"timeout": float("nan")},
         {"timeout": -1},
+        {"number": float("inf")},
+        {"do": "suspend", "until": 10**400},
         {"file": None},
     ],
     ids=lambda wrong: ", ".join(f"{name} {str(value)[:8]}" for name, value in wrong.items()),
@@ -208,6 +210,10 @@ def test_another_host_file_is_not_spoken_of(machine: Machine, watch: Command) ->
     code, said = machine.run("stop", "alpha")
     assert code == ExitCode.LOCKED
     assert "[other-rules]" in said
+    watch.says("drifted ensemble: the host file has changed")
+    code, said = machine.run("status")
+    assert code == ExitCode.OK
+    assert said.startswith("the running watch was started with another host file"), "what it shows is by another one"
     is_undisturbed(machine, watch, pids)
 
 

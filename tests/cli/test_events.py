@@ -15,7 +15,7 @@ import pytest
 
 from reconciler.model.problem import ExitCode
 from tests.cli.home import Home
-from tests.e2e.watching import Command, Machine, machine_of, until
+from tests.e2e.watching import OURS, Command, Machine, machine_of, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -166,7 +166,8 @@ def on_a_terminal(machine: Machine, *args: str, **environment: str) -> tuple[int
     """What a person sees who runs a command in a terminal of 100 columns."""
     ours, its = pty.openpty()
     os.set_blocking(ours, False)
-    command = machine.start(*args, terminal=its, COLUMNS="100", LINES="40", **environment)
+    size = {"COLUMNS": "100", "LINES": "40"}
+    command = machine.start(*args, terminal=its, program=OURS, **size, **environment)
     os.close(its)
     said, end = b"", time.monotonic() + SECONDS
     try:

@@ -96,7 +96,7 @@ def test_a_server_that_failed_is_explained_by_its_own_words(machine: Machine) ->
 def test_a_suspension_names_its_reason(served: Machine) -> None:
     served.run("stop", "alpha", "--reason", "too hot in here")
     said = explained(served, "alpha")
-    assert said.startswith("server/alpha: Synced, Suspended. too hot in here [suspended]\n")
+    assert said.startswith("server/alpha: OutOfSync, Suspended. too hot in here [suspended]\n")
     assert "until `reconciler start`: too hot in here" in said
 
 

@@ -3,15 +3,18 @@
 import socket
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from reconciler.model.event import Event, EventKind
+from reconciler.model.generation import Generation, Pin, ProvedServer
 from reconciler.model.ledger import EMPTY, Attempt, Ledger, ServiceProof, Suspension
 from reconciler.model.names import ENSEMBLE, server_subject
 from reconciler.model.observed import Absent, GatewayState, Present
 from reconciler.model.routes import Route, Upstream
+from reconciler.model.source import Mode, SourceRecord
 
 from .hosts import DRAIN, Ports, in_memory, on_disk
 
@@ -103,6 +106,103 @@ def test_the_same_event_twice_is_two_events(ports: Ports) -> None:
     ports.state.save(FULL, [SETTLED])
     ports.state.save(FULL, [SETTLED])
     assert ports.state.events() == (replace(SETTLED, number=1), replace(SETTLED, number=2))
+
+
+def digest(content: bytes) -> str:
+    """The name of a content."""
+    return sha256(content).hexdigest()
+
+
+FIRST, SECOND, THIRD = b'{"n":1}', '{"n":"zwölf"}'.encode(), bytes(range(256)) * 4000
+
+
+def generation(number: int, content: bytes, **more: object) -> Generation:
+    """What was in force once."""
+    fields: dict[str, object] = {"at": 1.5, "revision": f"{number:040x}", "rules": "r", "labels": ("fast", "deep")}
+    return Generation(number=number, content=digest(content), **{**fields, **more})  # type: ignore[arg-type]
+
+
+PROVED_SERVER = ProvedServer(
+    reference="org/fast@main", artifact="c0ffee", draft="org/tiny@main f00", spec_hash="a" * 12, port=8120, at=2.5
+)
+PIN = Pin(number=1, content=digest(FIRST), bad="b" * 40, left=(digest(SECOND),), at=3.0, reason="it was slow")
+SOURCE = SourceRecord(
+    mode=Mode.COMMIT,
+    place="/home/someone/ünder/ensemble.yaml",
+    ref="refs/heads/main",
+    revision="b" * 40,
+    content=digest(SECOND),
+    refused="c" * 40,
+    reference="history-rewritten",
+    reason="it is not a successor",
+    hint="accept it",
+    accepted="d" * 40,
+    accepted_because="I did it",
+    uncommitted=("ensemble.yaml", "templates/a.jinja"),
+)
+ENTERED = replace(
+    FULL,
+    generations=(
+        generation(2, SECOND, failed="fast: it crashed"),
+        generation(1, FIRST, servers={"fast": PROVED_SERVER}, proved_at=2.75),
+    ),
+    current=1,
+    pin=PIN,
+    source=SOURCE,
+    preflights={"fast": "aaaaaaaaaaaa c0ffee"},
+)
+
+
+def test_what_was_in_force_is_remembered_with_its_content(ports: Ports) -> None:
+    ports.state.save(ENTERED, [PROVED], {digest(FIRST): FIRST, digest(SECOND): SECOND})
+    for store in (ports.state, ports.reopened()):
+        assert store.ledger() == ENTERED
+        assert (store.content(digest(FIRST)), store.content(digest(SECOND))) == (FIRST, SECOND)
+
+
+def test_a_content_stays_without_being_given_again(ports: Ports) -> None:
+    ports.state.save(ENTERED, contents={digest(FIRST): FIRST, digest(SECOND): SECOND})
+    ports.state.save(replace(ENTERED, leases={}), [SETTLED])
+    assert ports.state.content(digest(FIRST)) == FIRST
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        replace(FULL, generations=(generation(1, FIRST),)),
+        replace(FULL, pin=PIN),
+        replace(FULL, source=replace(SOURCE, content=digest(FIRST))),
+    ],
+    ids=["generation", "pin", "source"],
+)
+def test_what_anything_may_go_back_to_is_kept_and_nothing_else(ports: Ports, named: Ledger) -> None:
+    ports.state.save(ENTERED, contents={digest(FIRST): FIRST, digest(SECOND): SECOND, digest(THIRD): THIRD})
+    assert ports.state.content(digest(THIRD)) is None, "nobody names it"
+    ports.state.save(named)
+    assert ports.state.content(digest(FIRST)) == FIRST
+    assert ports.state.content(digest(SECOND)) is None
+    ports.state.save(FULL)
+    assert ports.state.content(digest(FIRST)) is None
+
+
+def test_a_large_content_is_kept_byte_for_byte(ports: Ports) -> None:
+    ports.state.save(replace(FULL, generations=(generation(1, THIRD),)), contents={digest(THIRD): THIRD})
+    assert ports.reopened().content(digest(THIRD)) == THIRD
+
+
+def test_what_is_not_what_its_name_says_is_not_given(ports: Ports) -> None:
+    named = replace(FULL, generations=(generation(1, FIRST),))
+    ports.state.save(named, contents={digest(FIRST): SECOND})
+    assert ports.state.content(digest(FIRST)) is None
+    ports.state.save(named, contents={digest(FIRST): FIRST})
+    assert ports.state.content(digest(FIRST)) == FIRST, "the right one takes its place"
+
+
+def test_no_content_is_found_where_none_was_saved(ports: Ports) -> None:
+    assert ports.state.content(digest(FIRST)) is None
+    ports.state.save(FULL)
+    assert ports.state.content(digest(FIRST)) is None
+    assert ports.state.content("") is None
 
 
 def test_a_gateway_without_a_file_is_absent(ports: Ports) -> None:

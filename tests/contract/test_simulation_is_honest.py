@@ -12,7 +12,7 @@ from tests.property.befalling import stormy
 from tests.property.profile import worlds
 from tests.property.strategies import scenarios
 from tests.property.weights import supplied
-from tests.world.drive import Scenario, facts, planner
+from tests.world.drive import Scenario, examined, facts, planner
 from tests.world.script import Script
 from tests.world.virtual_time import run
 from tests.world.world import World
@@ -30,6 +30,8 @@ def decided(process: ServerProcess | None) -> object:
         process.served_name,
         process.host,
         process.memory,
+        process.revision,
+        process.generation,
     )
 
 
@@ -59,10 +61,14 @@ def test_every_first_action_does_what_its_simulation_says(scenario: Scenario) ->
     scenario = replace(scenario, script=Script(durations=(0.0,), starts=(1e6,)))
     seen = facts(scenario, desired=scenario.desired)
     decider = planner()
-    for action in decider.chosen(decider.decide(seen)):
+    first = list(decider.chosen(decider.decide(seen)))
+    first += [action for action in decider.chosen(decider.decide(examined(seen, decider))) if action not in first]
+    for action in first:
         world = scenario.world()
         effect = action.simulate(seen.observed)
         perform(action, world)
+        if effect.preflights:
+            assert {f"{label} {key}" for label, key in effect.preflights.items()} == world.passed
         after = facts(scenario, world, scenario.desired).observed
         for label, process in effect.servers.items():
             assert decided(after.servers.get(label)) == decided(process), action.subject

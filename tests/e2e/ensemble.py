@@ -118,6 +118,7 @@ class Ensemble:
             "version": 1,
             "accept_cpu": True,
             "memory": {"budget": "64GiB"},
+            "status_page": {"port": "none"},
             "gateways": {"litellm": {"include": str(self.published), "drain": "100ms"}},
             **({"runtimes": {"mlx-lm": {"command": list(self.runtime)}}} if self.runtime else {}),
             **self.host,

@@ -15,6 +15,11 @@ from tests.e2e.watching import Command, Machine, alive, kill, machine_of, until
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 SOURCE = "source/worktree"
+UNREAD = (
+    "import os, runpy; reads, writes = os.pipe(); os.dup2(writes, 1); os.close(writes); os.close(reads); "
+    "runpy.run_module('reconciler', run_name='__main__', alter_sys=True)"
+)
+"""Us, with a standard output that nobody reads."""
 
 
 @pytest.fixture
@@ -125,6 +130,7 @@ def test_d01_an_invalid_edit_keeps_the_good_state_and_is_said_once(machine: Mach
     assert (cleared["subject"], cleared["reference"]) == (SOURCE, "invalid-document")
 
 
+@pytest.mark.req("S1-33")
 @pytest.mark.fault("D15")
 def test_d15_a_file_that_is_gone_for_a_while_stops_nothing(machine: Machine) -> None:
     machine.declare("alpha")
@@ -155,6 +161,7 @@ def test_d11_a_file_that_is_being_written_stops_nothing(machine: Machine) -> Non
     assert not [e for e in machine.told("started") if e["action"] == "stop"]
 
 
+@pytest.mark.req("S1-33")
 @pytest.mark.fault("D12")
 def test_d12_an_emptied_file_is_paused_until_a_person_applies_it(machine: Machine) -> None:
     machine.declare("alpha", "beta")
@@ -219,12 +226,13 @@ def test_d13_a_revision_that_ends_more_than_half_is_paused_and_can_be_mended(mac
     assert machine.one_each("alpha", "beta") == {label: pids[label] for label in ("alpha", "beta")}
 
 
+@pytest.mark.req("S0-12")
 @pytest.mark.fault("R01", "R17")
 def test_r01_a_killed_server_is_withdrawn_and_relaunched_on_its_port(machine: Machine) -> None:
     machine.declare("alpha", "beta")
     watch = machine.watch()
     settled(watch)
-    pids = machine.one_each("alpha", "beta")
+    pids, argv = machine.one_each("alpha", "beta"), machine.servers()[machine.pid("alpha")]
     machine.order("alpha", "mute")
     os.kill(pids["alpha"], signal.SIGKILL)
     until(lambda: machine.routed() == {"beta"}, "its route is withdrawn while it does not answer", watch.said)
@@ -233,6 +241,7 @@ def test_r01_a_killed_server_is_withdrawn_and_relaunched_on_its_port(machine: Ma
     after = machine.one_each("alpha", "beta")
     assert after["beta"] == pids["beta"]
     assert after["alpha"] != pids["alpha"]
+    assert machine.servers()[after["alpha"]] == argv
     assert machine.routed() == {"alpha", "beta"}
     (failed,) = machine.told("failed")
     assert (failed["subject"], failed["reference"]) == ("server/alpha", "killed")
@@ -325,16 +334,16 @@ def test_x01_a_second_watch_is_told_who_watches(machine: Machine) -> None:
 
 
 @pytest.mark.fault("D12")
-def test_d12_a_watch_does_not_begin_with_what_it_would_not_take(machine: Machine) -> None:
+def test_d12_a_watch_begins_with_the_last_good_state_and_not_with_what_it_would_not_take(machine: Machine) -> None:
     machine.declare("alpha")
     machine.applied()
     pids = machine.one_each("alpha")
     machine.declare()
-    code, said = machine.run("watch")
-    assert code == ExitCode.BLOCKED
-    assert "reconciler apply" in said
+    watch = machine.watch()
+    watch.says("blocked source/worktree: nothing is declared any more")
     assert machine.one_each("alpha") == pids
-    assert machine.lock_is_free()
+    kill(pids["alpha"])
+    until(lambda: machine.pid("alpha") not in (0, pids["alpha"]), "what was good last is healed", watch.said)
 
 
 def test_a_watch_works_in_a_state_directory_with_a_long_path(home: Home) -> None:
@@ -350,6 +359,18 @@ def test_a_watch_works_in_a_state_directory_with_a_long_path(home: Home) -> None
         assert machine.servers() == {}
         assert watch.end() == ExitCode.TERMINATED
         assert not list(Path(deep).glob("*.sock"))
+
+
+def test_a_watch_whose_words_nobody_reads_any_more_tells_everybody_else(machine: Machine) -> None:
+    """After `watch | head` whoever asked for something heard nothing, and ended as not settled."""
+    machine.declare("alpha")
+    watch = machine.start("watch", program=("-c", UNREAD))
+    machine.served("alpha", told=watch.said)
+    code, said = machine.run("stop", "alpha")
+    assert code == ExitCode.OK, said
+    assert "stop server/alpha" in said
+    assert machine.servers() == {}
+    assert watch.end() == ExitCode.TERMINATED
 
 
 @pytest.mark.fault("X16")

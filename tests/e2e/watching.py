@@ -23,6 +23,7 @@ from tests.cli.home import Home
 QUICK: Final = Path(__file__).resolve().parents[1] / "programs" / "quick_server.py"
 DEADLINE: Final = 30.0
 _PAUSE: Final = 0.01
+OURS: Final = ("-m", "reconciler")
 
 
 def until(condition: Callable[[], object], what: str, said: Callable[[], str] = lambda: "") -> None:
@@ -71,12 +72,18 @@ class Command:
     """One command line in a process and a session of its own; what it says goes to files, or to a terminal."""
 
     def __init__(
-        self, argv: list[str], home: Home, environment: Mapping[str, str], number: int, terminal: int | None = None
+        self,
+        argv: list[str],
+        home: Home,
+        environment: Mapping[str, str],
+        number: int,
+        terminal: int | None = None,
+        program: tuple[str, ...] = OURS,
     ) -> None:
         self._out, self._err = home.root / f"command{number}.out", home.root / f"command{number}.err"
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
-                [sys.executable, *(["-c", _ON_A_TERMINAL] if terminal else ["-m", "reconciler"]), *argv],
+                [sys.executable, *(("-c", _ON_A_TERMINAL) if terminal else program), *argv],
                 cwd=home.root,
                 env=dict(environment),
                 stdin=terminal or subprocess.DEVNULL,
@@ -133,6 +140,7 @@ class Machine:
         (home.root / "host.yaml").write_text(
             "version: 1\naccept_cpu: true\nmemory: {budget: 1024GiB}\n"
             + ("" if real else f"runtimes: {{mlx-lm: {{command: {runtime}}}}}\n")
+            + ("" if "status_page:" in more else "status_page: {port: none}\n")
             + f"gateways: {{litellm: {{include: {self.published}, drain: 1ms}}}}\n{more}"
         )
         self.ports = dict(zip(labels, free_ports(len(labels)), strict=True))
@@ -180,9 +188,12 @@ class Machine:
         """The environment of a command on this machine."""
         return self.home.environment(**{"RECONCILER_STATE": str(self.state), **more})
 
-    def start(self, *args: str, terminal: int | None = None, **environment: str) -> Command:
-        """A command that runs on beside the test, which ends it."""
-        command = Command(list(args), self.home, self.environment(**environment), len(self._commands), terminal)
+    def start(
+        self, *args: str, terminal: int | None = None, program: tuple[str, ...] = OURS, **environment: str
+    ) -> Command:
+        """A command that runs on beside the test, which ends it; `program` is what Python runs instead of ours."""
+        environ, number = self.environment(**environment), len(self._commands)
+        command = Command(list(args), self.home, environ, number, terminal, program)
         self._commands.append(command)
         return command
 

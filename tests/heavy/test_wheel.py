@@ -39,5 +39,9 @@ def test_the_wheel_works_alone(tmp_path: Path) -> None:
     assert written.code == 0
     for path in (ROOT / "schemas").glob("*.json"):
         assert (home.root / "schemas" / path.name).read_text() == path.read_text()
+    for path in (ROOT / "reconciler" / "surface" / "page").iterdir():
+        if path.suffix in (".css", ".js", ".svg"):
+            (installed,) = (tmp_path / "venv").rglob(f"surface/page/{path.name}")
+            assert installed.read_bytes() == path.read_bytes()
     located = run([str(python), "-c", "import reconciler; print(reconciler.__file__)"], home.root, home.environment())
     assert str(tmp_path) in located.out

@@ -20,10 +20,10 @@ from reconciler.model.event import Event
 from reconciler.model.ledger import Ledger
 from reconciler.model.observed import GatewayState, Observation
 from reconciler.model.routes import Route
-from reconciler.ports.host import Gateways, Host, StateStore
+from reconciler.ports.host import NO_CONTENTS, Gateways, Host, StateStore
 from reconciler.surface.cli.main import run
 from reconciler.surface.composition import Settings
-from reconciler.wiring import Wired
+from reconciler.wiring.composing import Wired
 
 At = Callable[[str], None]
 
@@ -53,10 +53,13 @@ class Saving:
     def events(self, after: int = 0, last: int = 10_000) -> tuple[Event, ...]:
         return self._real.events(after, last)
 
-    def save(self, ledger: Ledger, events: Sequence[Event] = ()) -> None:
+    def save(self, ledger: Ledger, events: Sequence[Event] = (), contents: Mapping[str, bytes] = NO_CONTENTS) -> None:
         self._at("before-save")
-        self._real.save(ledger, events)
+        self._real.save(ledger, events, contents)
         self._at("after-save")
+
+    def content(self, digest: str) -> bytes | None:
+        return self._real.content(digest)
 
 
 class Publishing:

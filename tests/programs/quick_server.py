@@ -2,9 +2,9 @@
 
     quick_server.py FOLDER --model=PATH --host=ADDRESS --port=NUMBER [other flags, ignored]
 
-What it does beyond that stands in FOLDER/PORT, a file that a test writes: `fail` ends it at once with exit code 1,
-`unsupported` with the words of a model that no restart can mend, `mute` lets it listen and keep its answers until
-the file is gone. A line of its log tells each request.
+What it does beyond that stands in FOLDER/PORT or FOLDER/models--OWNER--NAME, files that a test writes: `fail` ends it
+at once with exit code 1, `unsupported` with the words of a model that no restart can mend, `mute` lets it listen and
+keep its answers until the file is gone. A line of its log tells each request.
 """
 
 import os
@@ -23,7 +23,10 @@ ValueError: Model type weirdo not supported."""
 def main() -> None:
     folder, *flags = sys.argv[1:]
     given = dict(flag.removeprefix("--").partition("=")[::2] for flag in flags)
-    orders = os.path.join(folder, given["port"])
+    # What weights are served decides first: a test can so let one commit fail and the one before it not.
+    loaded = [part for part in given["model"].split("/") if part.startswith("models--")]
+    by_weights = os.path.join(folder, *loaded[:1])
+    orders = by_weights if loaded and os.path.exists(by_weights) else os.path.join(folder, given["port"])
     if said(orders) == "fail":
         sys.exit(1)
     if said(orders) == "unsupported":

@@ -21,9 +21,15 @@ class Handler(BaseHTTPRequestHandler):
 
     answer: ClassVar[tuple[int, Any]] = (200, COMPLETION)
 
+    def do_GET(self) -> None:
+        """What lists models and what says that it is healthy is always well."""
+        self._say(200, {"object": "list", "data": [{"id": "default_model"}], "status": "ok"})
+
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        status, document = self.answer
+        self._say(*self.answer)
+
+    def _say(self, status: int, document: Any) -> None:
         body = json.dumps(document).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))

@@ -1,5 +1,6 @@
 """What else may befall a drawn world: failing requests, events, edits, models that cannot serve, tight corners."""
 
+import itertools
 from dataclasses import replace
 from math import inf
 
@@ -73,6 +74,27 @@ def doomed(draw: st.DrawFn, scenario: Scenario) -> Scenario:
     }
     script = replace(scenario.script, duds=duds)
     return replace(scenario, script=script, truth=replace(scenario.truth, records=records))
+
+
+@st.composite
+def unfit(draw: st.DrawFn, scenario: Scenario) -> Scenario:
+    """The same world, in which what is declared of some models would not start."""
+    labels = frozenset(label for label in scenario.desired.state.models if draw(st.booleans()))
+    return replace(scenario, script=replace(scenario.script, unfit=labels))
+
+
+@st.composite
+def exchanged(draw: st.DrawFn, scenario: Scenario) -> Scenario:
+    """The same world, in which two servers are to change ports and one of them would not start with the other's."""
+    models = dict(scenario.desired.state.models)
+    ports = {label: r.process.port for label, r in scenario.truth.records.items() if r.live(EPOCH) and label in models}
+    for one, other in itertools.pairwise(draw(st.permutations(sorted(ports)))[:2]):
+        for label, port in ((one, ports[other]), (other, ports[one])):
+            models[label] = replace(models[label], port=port, moved_from=ports[label])
+    labels = frozenset(draw(st.permutations(sorted(ports)))[:1])
+    state = replace(scenario.desired.state, models=models)
+    script = replace(scenario.script, unfit=labels)
+    return replace(scenario, desired=replace(scenario.desired, state=state), script=script)
 
 
 @st.composite

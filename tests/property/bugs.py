@@ -198,9 +198,19 @@ def a_server_is_stopped_before_its_successor_can_start(patch: Patch) -> None:
     wrap(patch, arrange, "_startable", startable)
 
 
+@bug("unfit")
+def a_successor_is_not_examined(patch: Patch) -> None:
+    patch.setattr(arrange, "_is_unproved", lambda *arguments: False)
+
+
+@bug("exchanged")
+def others_count_on_a_successor_that_may_fail(patch: Patch) -> None:
+    patch.setattr(arrange, "_sure", lambda *arguments: arguments[-2] - arguments[-1])
+
+
 @bug()
 def a_new_artifact_is_not_noticed(patch: Patch) -> None:
-    patch.setattr(diff, "_differences", lambda target, live: spec.differences(target.fields, live.fields))
+    patch.setattr(diff, "differences", lambda target, live: spec.differences(target.fields, live.fields))
 
 
 @bug()

@@ -120,6 +120,18 @@ def old_stays_until_its_successor_can_start(run: Run) -> None:
     assert not replaced, f"stopped to be replaced, and not replaced: {replaced}"
 
 
+def nobody_leaves_unexamined(run: Run) -> None:
+    """Whoever is stopped to be replaced has a successor that passed its preflight, where there can be one."""
+    for decision in run.decisions:
+        changes = {change.subject: change for change in decision.view.changes}
+        for action in decision.plan.actions:
+            change = changes.get(action.subject)
+            if isinstance(action, Stop) and change is not None and change.verdict is Verdict.OUTDATED:
+                order = change.target.preflight if change.target is not None else None
+                known = order is None or f"{order.label} {order.key}" in run.world.passed
+                assert known, f"{change.label} was stopped for a successor that nobody has examined"
+
+
 def prune_off_stops_no_stranger(run: Run) -> None:
     """With prune off, what is not declared is left alone."""
     for decision in run.decisions:
@@ -278,8 +290,11 @@ def _stayed(run: Run, before: set[str]) -> bool:
 def everything(scenario: Scenario) -> None:
     """Every property that a scenario can have: more where nothing disturbs it."""
     script = scenario.script
-    if script.faults or script.events or script.duds or scenario.edits:
+    if script.faults or script.events or script.duds or script.unfit or scenario.edits:
         run = settles(scenario)
+        nobody_leaves_unexamined(run)
+        if not (script.faults or script.events or script.duds or scenario.edits):
+            old_stays_until_its_successor_can_start(run)
         unserved_is_explained(run.ending.decision)
         broken_models_are_given_up(run)
         exposure_is_stable(scenario, run)
@@ -297,6 +312,7 @@ def undisturbed(scenario: Scenario) -> None:
     unserved_is_explained(predicted_end(predicted))
     unserved_is_explained(run.ending.decision)
     old_stays_until_its_successor_can_start(run)
+    nobody_leaves_unexamined(run)
     prune_off_stops_no_stranger(run)
     unacknowledged_ports_stay(run, scenario)
     what_matches_is_as_declared(run)

@@ -7,13 +7,14 @@ from typing import Final
 from reconciler.actions.convert import Convert
 from reconciler.actions.ensure import Ensure
 from reconciler.actions.launch import Launch
+from reconciler.actions.preflight import Preflight
 from reconciler.actions.publish import Publish
 from reconciler.actions.restore import Restore
 from reconciler.model.observed import Listener, Present, Standing, Unknown
 from reconciler.model.plan import Plan
 from reconciler.model.routes import Route
 from reconciler.model.view import Facts
-from tests.world.drive import Scenario, facts, planner
+from tests.world.drive import Scenario, examined, facts, planner
 
 UNSEEN: Final = Unknown(reason="permission denied")
 
@@ -27,7 +28,7 @@ def destroyed(plan: Plan) -> set[tuple[str, ...]]:
             listed = {r.label for r in action.before if r.upstream is None}
             found |= {("unlist", action.gateway, label) for label in listed - kept}
             found |= {("withdraw", action.gateway, *way) for way in _routed(action.before) - routed}
-        elif not isinstance(action, Launch | Ensure | Convert | Restore):
+        elif not isinstance(action, Launch | Preflight | Ensure | Convert | Restore):
             found.add((action.kind, action.subject))
     return found
 
@@ -63,6 +64,7 @@ def unknown_destroys_nothing(scenario: Scenario) -> None:
     host_file = replace(scenario.host_file, memory=replace(scenario.host_file.memory, budget="4TiB"))
     seen = facts(replace(scenario, host_file=host_file), desired=scenario.desired)
     decider = planner()
+    seen = examined(seen, decider)
     decision = decider.decide(seen)
     allowed, known = destroyed(decision.plan), decision.ledger
     served = {label for label, spec in scenario.desired.state.models.items() if spec.port != "none"}

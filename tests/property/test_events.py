@@ -61,6 +61,8 @@ def changed(draw: st.DrawFn, scenario: Scenario) -> tuple[Scenario, Desired]:
 
 
 SWAP: Final[list[Step]] = [
+    ("preflight", EventKind.STARTED),
+    ("preflight", EventKind.DONE),
     ("stop", EventKind.STARTED),
     ("stop", EventKind.DONE),
     ("launch", EventKind.STARTED),
@@ -84,12 +86,14 @@ def test_a_swap_is_told_from_the_withdrawal_to_the_new_route() -> None:
         history = world.history[before:]
         for label in known & desired.state.models.keys():
             told = steps(history, label)
-            if ("stop", EventKind.STARTED) not in [step for _, step in told]:
+            kinds = [step for _, step in told]
+            if ("stop", EventKind.STARTED) not in kinds:
                 continue
+            stopped = told[kinds.index(("stop", EventKind.STARTED))][0]
             withdrawn, given_back = (publishes(history, verb, label) for verb in ("withdraw", "route"))
             assert withdrawn, f"{label} was stopped with its route"
-            assert withdrawn[0] < told[0][0], f"{label} was stopped with its route"
-            if [step for _, step in told] == SWAP and len(given_back) == 1:
+            assert withdrawn[0] < stopped, f"{label} was stopped with its route"
+            if kinds == SWAP and len(given_back) == 1:
                 seen += 1
                 assert told[-1][0] < given_back[0], f"{label} got its route before it was proved"
 

@@ -75,7 +75,7 @@ def test_a_swap_of_the_artifact_leaves_litellm_alone(durations: tuple[float, ...
     scenario, before = served(THROUGH_FRONT, *LABELS, durations=durations)
     files = before.world.truth.gateways["litellm"].routes
     swapped = from_here(scenario, before, alpha="alpha#2")
-    assert done(swapped)[server_subject("alpha")] == ("stop", "launch")
+    assert done(swapped)[server_subject("alpha")] == ("preflight", "stop", "launch")
     assert gateway_subject("litellm") not in done(swapped)
     assert swapped.world.truth.gateways["litellm"].routes == files
 
@@ -154,7 +154,7 @@ def test_a_port_moves_only_where_it_is_acknowledged(acknowledged: bool, duration
     ports = {b.port for b in bindings(run.world.truth.gateways["litellm"].routes or ())}
     if acknowledged:
         kinds = [request.kind for request in run.world.requests]
-        assert kinds == ["publish", "stop", "launch", "publish"]
+        assert kinds == ["preflight", "publish", "stop", "launch", "publish"]
         assert ports == {8105}
     else:
         assert run.world.requests == []

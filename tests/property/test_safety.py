@@ -5,15 +5,17 @@ own, on worlds that tempt it most, and the world's log is read once more by othe
 """
 
 from hypothesis import given
+from hypothesis import strategies as st
 
 from reconciler.actions.stop import Stop
+from reconciler.model.names import server_subject
 from reconciler.model.observed import Standing, Unknown
 from tests.world import rules
 from tests.world.drive import Run, Scenario, apply
 from tests.world.truth import Truth
 
 from . import checks, doubt
-from .befalling import misrouted, moved, squeezed, stormy
+from .befalling import exchanged, misrouted, moved, squeezed, stormy, unfit
 from .profile import worlds
 from .strategies import scenarios
 
@@ -102,6 +104,31 @@ def test_an_old_server_stays_until_its_successor_can_start(scenario: Scenario) -
 @worlds(100)
 @given(scenarios(least=2, tight=True))
 def test_an_old_server_stays_where_its_successor_does_not_fit(scenario: Scenario) -> None:
+    checks.old_stays_until_its_successor_can_start(checks.settles(scenario))
+
+
+@worlds(150)
+@given(st.one_of(scenarios(), scenarios(least=2).flatmap(moved), scenarios(least=2, tight=True)).flatmap(unfit))
+def test_a_successor_that_fails_its_preflight_stops_nobody(scenario: Scenario) -> None:
+    run = checks.settles(scenario)
+    checks.nobody_leaves_unexamined(run)
+    checks.old_stays_until_its_successor_can_start(run)
+    checks.unserved_is_explained(run.ending.decision)
+    world = run.world
+    for label in scenario.script.unfit & scenario.truth.records.keys():
+        before, after = scenario.truth.records[label], world.truth.records.get(label)
+        asked = [r for r in world.requests if (r.kind, r.subject) == ("preflight", server_subject(label))]
+        if asked and label not in scenario.truth.ledger.suspensions:
+            assert len(asked) == 1, f"{label} was examined again"
+            assert after is not None
+            assert after.server == before.server, f"{label} was stopped for what would not start"
+            held = next(b for b in run.plan.blocked if b.subject == server_subject(label))
+            assert held.reference == "held-permanent"
+
+
+@worlds(100)
+@given(scenarios(least=2).flatmap(exchanged))
+def test_nobody_leaves_for_who_needs_the_port_of_one_that_stays(scenario: Scenario) -> None:
     checks.old_stays_until_its_successor_can_start(checks.settles(scenario))
 
 

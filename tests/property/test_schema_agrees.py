@@ -22,8 +22,8 @@ from .written import as_block, as_flow, at, desired_documents, fits, host_files,
 
 _FORM: Final = """
     empty unknown-field missing-field wrong-type unknown-choice bad-value bad-name out-of-range too-long too-short
-    newer-version source-not-one bare-repository-name path-as-repository url-as-repository revision-in-repository
-    template-absolute template-home template-backslash template-traversal looks-like-a-flag
+    newer-version source-not-one receiver-not-one bare-repository-name path-as-repository url-as-repository
+    revision-in-repository template-absolute template-home template-backslash template-traversal looks-like-a-flag
     """
 FORM: Final = frozenset(_FORM.split())
 """References of problems with the form; the others are rules between fields, or spellings that no schema can see."""

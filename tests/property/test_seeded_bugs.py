@@ -13,7 +13,7 @@ from tests.world.drive import Scenario
 from tests.world.virtual_time import Stalled
 
 from . import checks
-from .befalling import doomed, hasty, misrouted, moved, squeezed, stormy, unmeasured
+from .befalling import doomed, exchanged, hasty, misrouted, moved, squeezed, stormy, unfit, unmeasured
 from .bugs import BUGS, Bug
 from .strategies import scenarios
 
@@ -27,6 +27,8 @@ WORLDS: Final[dict[str, Callable[[], st.SearchStrategy[Scenario]]]] = {
     "squeezed": lambda: scenarios(least=3).flatmap(lambda scenario: squeezed(scenario, newcomers=0)),
     "crowded": lambda: scenarios(least=3, fresh=True).flatmap(squeezed),
     "misrouted": lambda: scenarios(least=2, fresh=True).flatmap(misrouted),
+    "unfit": lambda: scenarios(least=2).flatmap(unfit),
+    "exchanged": lambda: scenarios(least=2).flatmap(exchanged),
     "moved": lambda: scenarios(least=2).flatmap(moved),
     "hasty": lambda: scenarios(least=1).flatmap(hasty),
     "stormy": stormy,

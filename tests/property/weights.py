@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from reconciler.model.cache_cost import CacheCost
 from reconciler.model.desired import Desired, DesiredState, ModelSpec, Policy, Quantization, Source, launch_reference
+from reconciler.model.generation import Generation, ProvedServer
 from reconciler.model.host import ColdVolume, Downloads, HostFile, Memory
-from reconciler.model.ledger import ProvedSet, Wish
+from reconciler.model.ledger import Wish
 from reconciler.model.observed import Absent, Artifact, ColdCopy, Conversion, Observation, Present, Recipe, Unknown
 from reconciler.model.supply import RemoteFile, SourceCheck
 from tests.world.drive import Edit, Scenario, apply
@@ -66,6 +67,16 @@ def conversion(reference: str, source: Artifact, *settings: str) -> Conversion:
     if settings:
         result = replace(result, weight_bytes=source.weight_bytes * 9 // 32, disk_bytes=source.disk_bytes * 9 // 32)
     return Conversion(recipe=made, artifact=result, made_at=EPOCH - 1000)
+
+
+def generation(number: int, loaded: Mapping[str, str]) -> Generation:
+    """What was in force and proved: launch reference -> identity of what its servers loaded."""
+    servers = {
+        reference: ProvedServer(reference=reference, artifact=identity, draft="", spec_hash="", port=8100, at=EPOCH)
+        for reference, identity in loaded.items()
+    }
+    at = EPOCH - 5000
+    return Generation(number=number, at=at, revision="worktree:9", content="", servers=servers, proved_at=at)
 
 
 def cold(artifact: Artifact) -> ColdCopy:
@@ -246,12 +257,10 @@ def supplied(draw: st.DrawFn, least: int = 1, most: int = 4, plain: bool = False
     targets = targets_of(desired, host_file, replace(truth, ledger=replace(truth.ledger, sources=known)))
     found = draw(populations(targets, fresh))
     ledger = draw(ledgers(targets, found))
+    wishes = draw(_wishes()) if draw(often(False, 3)) else {}
+    generations = draw(_generations(bases)) if draw(often(False, 3)) else ()
     ledger = replace(
-        ledger,
-        sources=known,
-        attempts={},
-        wishes=draw(_wishes()) if draw(often(False, 3)) else {},
-        generations=draw(_generations(bases)) if draw(often(False, 3)) else (),
+        ledger, sources=known, attempts={}, wishes=wishes, generations=generations, current=len(generations)
     )
     truth = replace(truth, records=found, ledger=ledger, gateways=draw(gateway_files(desired, found)))
     return Scenario(desired=desired, host_file=host_file, truth=truth, script=draw(luck()))
@@ -275,9 +284,10 @@ def _wishes(draw: st.DrawFn) -> dict[str, Wish]:
 
 
 @st.composite
-def _generations(draw: st.DrawFn, bases: Mapping[str, Artifact]) -> tuple[ProvedSet, ...]:
-    entries = frozenset(f"{r} {base.identity}" for r, base in bases.items() if draw(often(False, 3)))
-    return (ProvedSet(at=EPOCH - 5000, revision="worktree:9", artifacts=entries),) if entries else ()
+def _generations(draw: st.DrawFn, bases: Mapping[str, Artifact]) -> tuple[Generation, ...]:
+    """What was in force and proved before, with its weights in any number of servers."""
+    entries = {r: base.identity for r, base in bases.items() if draw(often(False, 3))}
+    return (generation(1, entries),) if entries else ()
 
 
 # ------------------------------------------------------------------------------------------------------------ befalling

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from reconciler.model.base import Pattern, plain
 from reconciler.model.desired import DesiredState, Source
-from reconciler.model.host import HostFile
+from reconciler.model.host import HostFile, Notification
 
 Path = tuple[str | int, ...]
 LETTERS: Final = st.characters(
@@ -23,6 +23,7 @@ LETTERS: Final = st.characters(
     max_codepoint=0x2FFF,
 )
 ASCII: Final = st.characters(min_codepoint=32, max_codepoint=126)
+EXACTLY_ONE: Final[Mapping[Any, tuple[str, str]]] = {Source: ("repo", "path"), Notification: ("command", "webhook")}
 NUMBERS: Final = st.integers(-(10**6), 10**6).map(lambda thousandths: thousandths / 1000)
 
 
@@ -106,7 +107,8 @@ def fits(hint: Any, value: Any) -> bool:
     if is_noun(hint):
         if type(value) is not dict or not required(hint) <= value.keys() <= hints_of(hint).keys():
             return False
-        alone = hint is not Source or (value.get("repo") is None) is not (value.get("path") is None)
+        one, other = EXACTLY_ONE.get(hint, ("", ""))
+        alone = not one or (value.get(one) is None) is not (value.get(other) is None)
         return alone and all(fits(hints_of(hint)[name], inner) for name, inner in value.items())
     if is_union(hint):
         return any(fits(member, value) for member in get_args(hint))
@@ -254,7 +256,15 @@ def _mended_host(document: dict[str, Any]) -> dict[str, Any]:
     made["model_folders"] = [f"/opt/models-{n}" for n, _ in enumerate(made.get("model_folders", ()))]
     runtimes = made.get("runtimes", {})
     made["runtimes"] = {name: {"command": ["/opt/server", *entry["command"]]} for name, entry in runtimes.items()}
+    made["notify"] = [_mended_wish(wish) for wish in made.get("notify", ())]
     return made
+
+
+def _mended_wish(wish: dict[str, Any]) -> dict[str, Any]:
+    made = {**wish, "timeout": "5s"}
+    if made.get("command") is not None:
+        return {**made, "command": ["/opt/tell", *made["command"]], "webhook": None}
+    return {**made, "command": None, "webhook": "https://chat.example:8443/hooks/abc?x=y"}
 
 
 # --------------------------------------------------------------------------------------------------------------- text

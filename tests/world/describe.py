@@ -50,8 +50,9 @@ def _lines(scenario: "Scenario") -> Iterator[str]:
     for label, suspension in ledger.suspensions.items():
         yield f"  suspended {label} until {suspension.until}"
     yield f"durations={script.durations} starts={script.starts} jitters={script.jitters} hints={script.hints}"
-    if script.faults or script.events or script.duds:
-        yield f"faults={[f.name if f else None for f in script.faults]} duds={dict(script.duds)}"
+    if script.faults or script.events or script.duds or script.unfit:
+        faults = [f.name if f else None for f in script.faults]
+        yield f"faults={faults} duds={dict(script.duds)} unfit={set(script.unfit)}"
     for event in script.events:
         whom = f"{event.label} {event.port} {event.gateway} {event.reference} {event.volume}"
         yield f"event after {event.after:g} s: {event.does.name} {whom}"
@@ -77,7 +78,9 @@ def _store(scenario: "Scenario") -> Iterator[str]:
         yield f"offload_to={host.offload_to} repos={host.downloads.repos} reserve={host.downloads.reserve}"
         wishes = {reference: wish.value for reference, wish in ledger.wishes.items()}
         yield f"wishes={wishes} asked={sorted(ledger.sources)}"
-        yield f"generations={[sorted(g.artifacts) for g in ledger.generations]}"
+        proved = {g.number: (sorted(g.artifacts), g.proved_at is not None) for g in ledger.generations}
+        pin = ledger.pin.number if ledger.pin is not None else None
+        yield f"generations={proved} current={ledger.current} pin={pin}"
 
 
 _USUAL: tuple[object, ...] = (None, "auto", "always", 0, (), {})

@@ -1,15 +1,17 @@
 """Runs of the engine on a world: to the end, or cut off anywhere and begun again."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from reconciler.engine.declared import Reading
 from reconciler.engine.loop import Ending, Engine
 from reconciler.model.desired import Desired
 from reconciler.model.host import HostFile
+from reconciler.model.ledger import Ledger
 from reconciler.model.names import Subject
 from reconciler.model.observed import Health, ObservedState, Present
-from reconciler.model.plan import Blocked, Plan
+from reconciler.model.plan import Plan
 from reconciler.model.view import Facts
 from reconciler.observing.observe import observe
 from reconciler.planning.forecast import Forecast, forecast
@@ -76,18 +78,12 @@ class Scenario:
 class Edited:
     """A desired state that people edit, each edit in force at once."""
 
-    problem: Blocked | None = None
-    look_again: float | None = None
-
     def __init__(self, wanted: Callable[[], Desired]) -> None:
         self._wanted = wanted
 
-    def read(self, now: float) -> Desired:
+    def read(self, now: float, ledger: Ledger) -> Reading:
         """The edit of the moment."""
-        return self._wanted()
-
-    def accept(self, revision: str) -> None:
-        """Every edit is accepted."""
+        return Reading(desired=self._wanted())
 
 
 BACKENDS: Final = installed_backends()
@@ -105,6 +101,13 @@ def facts(scenario: Scenario, world: World | None = None, desired: Desired | Non
     desired = desired if desired is not None else scenario.last
     observed = observe(world.host(), desired, world.ledger, BACKENDS)
     return Facts(desired=desired, observed=observed, ledger=world.ledger, host=scenario.host_file, now=world.now)
+
+
+def examined(seen: Facts, plans: Planner) -> Facts:
+    """The same facts, with every successor examined already: so the first tick is the one that stops."""
+    orders = [target.preflight for target in plans.decide(seen).view.targets.values()]
+    passed = {order.label: order.key for order in orders if order is not None}
+    return replace(seen, ledger=replace(seen.ledger, preflights=passed))
 
 
 def foretell(scenario: Scenario) -> Forecast:

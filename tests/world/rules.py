@@ -1,12 +1,14 @@
 """What must never happen, checked against the truth at the instant of each effect."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
+from reconciler.model.generation import Generation
+from reconciler.model.ledger import Ledger
 from reconciler.model.observed import Absent, Health, Present, ServerProcess, Standing, Unknown
 from reconciler.model.routes import Route
 from reconciler.model.supply import ConvertOrder, FetchOrder, MoveOrder, VerifyOrder
-from reconciler.model.target import LaunchOrder
+from reconciler.model.target import LaunchOrder, PreflightOrder
 from reconciler.model.units import size
 
 from .truth import Binding, Gateway, Record, bindings
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 STARTS: Final = 6
 """Starts of one label with one spec that a restart budget may allow within `WINDOW`."""
 WINDOW: Final = 600.0
+RETAINED: Final = 3
+"""Generations that were proved as a whole and keep their weights."""
 
 
 class Violated(BaseException):
@@ -209,9 +213,19 @@ def before_offload(world: "World", order: MoveOrder) -> None:
     repo = order.repo
     world.require(not world.truth.blind, "offload-blind", f"{repo}: nobody knows what runs")
     at_removal(world, order)
-    for generation in world.ledger.generations:
+    for generation in _to_go_back_to(world.ledger):
         needs = [e for e in generation.artifacts if e.partition("@")[0] == repo and "recipe:" not in e]
         world.require(not needs, "offload-of-retained", f"{needs} needs {repo}")
+
+
+def _to_go_back_to(ledger: Ledger) -> Iterator[Generation]:
+    """What a person, or the loop, may bring back: what is in force, what is pinned, and three that were proved."""
+    proved = 0
+    for one in ledger.generations:
+        proved += one.proved_at is not None
+        lately = one.proved_at is not None and proved <= RETAINED
+        if lately or one.number == ledger.current or (ledger.pin is not None and one.number == ledger.pin.number):
+            yield one
 
 
 def at_removal(world: "World", order: MoveOrder) -> None:
@@ -253,6 +267,17 @@ def _remade(world: "World", reference: str, identity: str) -> bool:
     """Whether a conversion was damaged by somebody else: it can be made again."""
     made = world.truth.store.conversions.get(reference, ())
     return any(c.artifact.identity == identity and not c.artifact.complete for c in made)
+
+
+# ---------------------------------------------------------------------------------------------------------- preflight
+
+
+def before_preflight(world: "World", order: PreflightOrder) -> None:
+    """Only what is to replace a running server is examined, and nothing twice that has passed as it is remembered."""
+    record = world.truth.records.get(order.label)
+    world.require(record is not None, "preflight-of-nothing", f"{order.label} has no server to be replaced")
+    known = world.ledger.preflights.get(order.label)
+    world.require(known != order.key, "preflight-again", f"{order.label} has passed as {order.key}")
 
 
 # ------------------------------------------------------------------------------------------------------------ publish
@@ -301,3 +326,17 @@ def _stopped_by_us(world: "World", binding: Binding) -> bool:
     if record is None or record.server is None:
         return binding in world.stopped
     return record.server.stopped
+
+
+# --------------------------------------------------------------------------------------------------------------- save
+
+
+def contents_of(ledger: Ledger) -> set[str]:
+    """Digests of what a ledger counts on being able to restore."""
+    counted = [*ledger.generations, *(part for part in (ledger.pin, ledger.source) if part is not None)]
+    return {one.content for one in counted if one.content}
+
+
+def at_save(world: "World", missing: set[str]) -> None:
+    """What comes in force can be restored from the same moment on."""
+    world.require(not missing, "content-not-kept", f"{sorted(missing)}")

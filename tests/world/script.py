@@ -33,6 +33,8 @@ class Does(Enum):
     PROVE = "it holds again"
     BLIND = "run records cannot be listed"
     SIGHT = "they can again"
+    EDIT = "somebody takes the first of our routes out of the file of a gateway"
+    REMOVE = "somebody removes the file of a gateway"
     SEAL = "the file of a gateway cannot be read"
     OPEN = "it can again"
     ROT = "a file of a reference in the cache changes, and is not what it should be"
@@ -72,7 +74,10 @@ class Script:
     """One for each request, in the order in which they are made; afterwards everything works."""
     events: tuple[Event, ...] = ()
     duds: Mapping[str, float] = field(default_factory=dict)
-    """Label -> seconds after each start at which its server dies; infinite: it lives and never answers."""
+    """Label, or label and launch reference -> seconds after each start at which its server dies; infinite: it lives and
+    never answers."""
+    unfit: frozenset[str] = frozenset()
+    """Labels of which whatever is declared fails its preflight."""
     hints: bool = True
     """Whether the world says when something may have changed."""
 
@@ -101,6 +106,8 @@ def happen(truth: Truth, event: Event, now: float) -> None:
             server.wedged_at = min(server.wedged_at, now)
         case Does.DOUBT | Does.PROVE if record is not None:
             record.doubt = "its token contradicts its record" if event.does is Does.DOUBT else ""
+        case Does.EDIT | Does.REMOVE if gateway is not None and gateway.routes is not None:
+            gateway.routes = gateway.routes[1:] if event.does is Does.EDIT else None
         case Does.SEAL | Does.OPEN if gateway is not None:
             gateway.unreadable = "permission denied" if event.does is Does.SEAL else ""
         case Does.OCCUPY | Does.VACATE | Does.HIDE | Does.SHOW:

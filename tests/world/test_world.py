@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from reconciler.desired.canonical import restored
 from reconciler.model.desired import Desired, DesiredState, ModelSpec, Source
+from reconciler.model.generation import Generation
 from reconciler.model.host import HostFile, Memory
 from reconciler.model.ledger import EMPTY
 from reconciler.model.observed import Artifact, Listener, Present, ServerProcess, Standing
@@ -34,6 +36,8 @@ ORDER = LaunchOrder(
     artifact="fast#1",
     served_name="default_model",
     memory=2**30,
+    revision="worktree:0",
+    generation=1,
 )
 ROUTE = Route(
     label="fast", upstream=Upstream(host="127.0.0.1", port=8100, served_name="default_model"), request_params={}
@@ -137,6 +141,17 @@ def test_a_claim_of_what_is_no_orphan_is_noticed() -> None:
         run(made.host().processes.adopt(process(made)), made.time)
 
 
+def test_what_comes_in_force_without_its_content_is_noticed() -> None:
+    entered = replace(EMPTY, generations=(Generation(number=1, at=EPOCH, revision="r", content="0" * 64),))
+    made = world()
+    with pytest.raises(Violated, match="content-not-kept"):
+        made.host().state.save(entered)
+    assert made.ledger == EMPTY
+    made.host().state.save(entered, contents={"0" * 64: b"any"})
+    made.host().state.save(entered)
+    assert made.ledger == entered
+
+
 def test_a_violation_gets_past_jobs_that_own_their_exceptions() -> None:
     assert not issubclass(Violated, Exception)
     assert issubclass(Violated, BaseException)
@@ -190,7 +205,7 @@ def test_a_run_can_be_cut_off_anywhere() -> None:
     assert clock.now < EPOCH + 10
 
 
-REMEMBERED = ("proved", "proofs", "launched", "leases", "artifacts", "generations")
+REMEMBERED = ("proved", "proofs", "launched", "leases", "artifacts", "generations", "current")
 
 
 def test_a_started_world_serves() -> None:
@@ -203,4 +218,7 @@ def test_a_started_world_serves() -> None:
     ended = apply(Scenario(desired=desired, host_file=HostFile(), truth=truth))
     assert [request.kind for request in ended.world.requests] == ["launch"]
     assert ended.world.ledger.proved == {"fast"}
+    (generation,) = ended.world.ledger.generations
+    assert [*generation.servers] == ["fast"]
+    assert restored(ended.world.truth.contents[generation.content], "worktree:0") == desired
     assert replace(ended.world.ledger, **{f: getattr(EMPTY, f) for f in REMEMBERED}) == EMPTY

@@ -102,6 +102,8 @@ def ordered(order: LaunchOrder, now: float) -> ServerProcess:
         served_name=order.served_name,
         host=order.host,
         memory=order.memory,
+        revision=order.revision,
+        generation=order.generation,
     )
 
 
@@ -179,6 +181,8 @@ class Truth:
     blind: str = ""
     """Why run records cannot be listed."""
     ledger: Ledger = EMPTY
+    contents: dict[str, bytes] = field(default_factory=dict)
+    """Digest -> what the state directory keeps under it."""
 
     def copy(self) -> "Truth":
         """An equal truth that shares nothing that can change."""
@@ -193,4 +197,5 @@ class Truth:
             artifacts=dict(self.artifacts),
             store=self.store.copy(),
             gateways={k: replace(g, draining=dict(g.draining)) for k, g in self.gateways.items()},
+            contents=dict(self.contents),
         )

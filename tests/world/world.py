@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from itertools import cycle
 
 from reconciler.model.event import Event as Happened
@@ -13,7 +14,6 @@ from reconciler.model.names import Subject, gateway_subject, server_subject
 from reconciler.model.observed import (
     Absent,
     GatewayState,
-    HostFacts,
     Listener,
     Observation,
     Present,
@@ -25,19 +25,14 @@ from reconciler.model.routes import Route
 from reconciler.model.target import LaunchOrder
 from reconciler.model.units import seconds
 from reconciler.ports.errors import ActionError, ObservationError
-from reconciler.ports.host import Host
+from reconciler.ports.host import NO_CONTENTS, Host
 
 from . import rules
+from .machine import Machine
 from .script import Event, Fault, Script, happen
 from .supply import Artifacts, Supply
 from .truth import Binding, Record, Server, Truth, ordered
 from .virtual_time import VirtualTime
-
-RUNTIMES: Mapping[str, tuple[str, ...]] = {
-    "mlx-lm": ("/venv/bin/python", "-m", "mlx_lm", "server"),
-    "mlx-openai-server": ("/other/bin/mlx-openai-server", "launch"),
-}
-
 
 _LONG = frozenset({"ensure", "convert", "offload", "restore"})
 """What may take days while it moves."""
@@ -73,6 +68,8 @@ class World:
         """Where servers were that ended because they were told to, and did not come back."""
         self.starts: dict[tuple[str, str], list[float]] = {}
         """(label, spec hash) -> when it was started."""
+        self.passed: set[str] = set()
+        """Label and key of everything that has passed a preflight."""
         self.written: list[tuple[str, tuple[Route, ...]]] = []
         """Every state that a gateway's file has had, after the first."""
         self.history: list[Happened] = []
@@ -107,7 +104,7 @@ class World:
             artifacts=Artifacts(self),
             supply=Supply(self),
             gateways=_Gateways(self),
-            machine=_Machine(self),
+            machine=Machine(self),
             state=_State(self),
         )
 
@@ -161,7 +158,8 @@ class World:
         self._pids += 1
         self.starts.setdefault((order.label, order.spec_hash), []).append(self.now)
         self.stopped.discard(Binding(label=order.label, port=order.port))
-        dud = self.script.duds.get(order.label)
+        weights = f"{order.label} {order.fields.get('source', '')}"
+        dud = self.script.duds.get(order.label, self.script.duds.get(weights))
         ready = next(self._ready_after)
         return Server(
             pid=self._pids,
@@ -353,30 +351,25 @@ class _Gateways(_Port):
             await work.half()
 
 
-class _Machine(_Port):
-    def look(self, backends: Iterable[str]) -> HostFacts:
-        truth = self._world.truth
-        found: dict[str, Observation[tuple[str, ...]]] = {
-            name: Present(value=RUNTIMES[name]) if name in RUNTIMES else Absent() for name in backends
-        }
-        return HostFacts(
-            platform=truth.platform,
-            memory_total=truth.memory_total,
-            runtimes=found,
-            accept_cpu=self._world.host_file.accept_cpu,
-            offline=truth.offline,
-        )
-
-
 class _State(_Port):
     def ledger(self) -> Ledger:
         return self._world.truth.ledger
 
-    def save(self, ledger: Ledger, events: Sequence[Happened] = ()) -> None:
-        self._world.writes += 1
-        self._world.truth.ledger = ledger
-        for number, event in enumerate(events, len(self._world.history) + 1):
-            self._world.history.append(replace(event, number=number))
+    def save(
+        self, ledger: Ledger, events: Sequence[Happened] = (), contents: Mapping[str, bytes] = NO_CONTENTS
+    ) -> None:
+        world, truth = self._world, self._world.truth
+        wanted, before = rules.contents_of(ledger), rules.contents_of(truth.ledger)
+        kept = {name: found for name, found in {**truth.contents, **contents}.items() if name in wanted}
+        rules.at_save(world, (wanted - before) - kept.keys())
+        world.writes += 1
+        truth.ledger, truth.contents = ledger, kept
+        for number, event in enumerate(events, len(world.history) + 1):
+            world.history.append(replace(event, number=number))
+
+    def content(self, digest: str) -> bytes | None:
+        found = self._world.truth.contents.get(digest)
+        return found if found is not None and sha256(found).hexdigest() == digest else None
 
     def events(self, after: int = 0, last: int = 10_000) -> tuple[Happened, ...]:
         return tuple(self._world.history[after:][-last:])

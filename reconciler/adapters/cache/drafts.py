@@ -55,8 +55,12 @@ def of_commit(
     commit: str, path: str, found: Found, listing: FoundFile | None, recall: Recall, *, read_only: bool
 ) -> Draft:
     """A snapshot of the model cache. Raises OSError."""
-    promises = of_snapshot(found.files, found.blobs, listing, recall)
-    return _draft(_artifact(commit, path, found, listing, recall, read_only), promises)
+
+    def make() -> Draft:
+        promises = of_snapshot(found.files, found.blobs, listing, recall)
+        return _draft(_artifact(commit, path, found, listing, recall, read_only), promises)
+
+    return recall.made(path, (found, listing, read_only), make)
 
 
 def of_folder(path: str, found: Found, recall: Recall, *, read_only: bool = False) -> Draft:

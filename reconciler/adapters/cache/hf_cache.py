@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
+from reconciler.adapters.steady import steady
 from reconciler.model.host import ColdVolume
 from reconciler.model.observed import Absent, Artifact, Observation, Present, Storage, Unknown
 from reconciler.model.supply import Holding
@@ -68,6 +69,8 @@ class LocalArtifacts:
         self._digests = digests
         self._volumes = volumes or {}
         self._shelves = Shelves(self.home, self._volumes, converter)
+        self._seen: Mapping[str, Observation[Artifact]] = {}
+        self._stored = Storage()
 
     @property
     def memory(self) -> Memo:
@@ -82,11 +85,14 @@ class LocalArtifacts:
         known = self._known(promise.path for one in drafts for promise in one.promises)
         measures = self._measures(one.memory_key for one in drafts)
         self._recall.turn()
-        return {reference: _settled(one, known, measures) for reference, one in found.items()}
+        self._seen = steady(self._seen, {name: _settled(one, known, measures) for name, one in found.items()})
+        return self._seen
 
     def storage(self, references: Iterable[str]) -> Storage:
         """What was converted from or moved away of these references, and what room there is."""
-        return self._shelves.look(references, self._recall, self._digests)
+        found = self._shelves.look(references, self._recall, self._digests)
+        self._stored = self._stored if self._stored == found else found
+        return self._stored
 
     def inventory(self) -> tuple[Holding, ...]:
         """Everything in the cache, declared or not. Raises ObservationError."""

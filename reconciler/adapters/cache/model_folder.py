@@ -92,6 +92,15 @@ class Judged:
         return tuple(f"{name} ({why})" if (why := self.missing[name]) else name for name in sorted(self.missing))
 
 
+class _Made(NamedTuple):
+    """What was concluded about one folder."""
+
+    grounds: object
+    result: Any
+    used: Memo
+    """What was read for it."""
+
+
 class Recall:
     """Reads of file content, each made once for as long as the file stays as it is.
 
@@ -102,6 +111,8 @@ class Recall:
     def __init__(self, memo: Memo | None = None) -> None:
         self.memo: Memo = memo or {}
         self._used: Memo = {}
+        self._made: dict[str, _Made] = {}
+        self._kept: dict[str, _Made] = {}
 
     def __call__(self, kind: str, found: FoundFile, read: Callable[[FoundFile], T]) -> T:
         """The result of `read`, or the Damaged that it raised, of this very content."""
@@ -119,9 +130,24 @@ class Recall:
         known: T = result
         return known
 
+    def made(self, path: str, grounds: object, make: Callable[[], T]) -> T:
+        """What was concluded about a folder at the last look from equal grounds, else what `make` concludes now."""
+        known = self._made.get(path)
+        if known is None or known.grounds != grounds:
+            others, self._used = self._used, {}
+            try:
+                known = _Made(grounds, make(), self._used)
+            finally:
+                self._used = others
+        self._kept[path] = known
+        self._used |= known.used
+        result: T = known.result
+        return result
+
     def turn(self) -> None:
         """One look is over: forget what it did not use."""
         self.memo, self._used = self._used, {}
+        self._made, self._kept = self._kept, {}
 
 
 def judge(files: Mapping[str, FoundFile], listing: FoundFile | None, recall: Recall) -> Judged:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from reconciler.adapters.cold.receipts import Receipt
 
 IDENTITY: Final = ".reconciler-volume"
+STEP: Final = 2**24
+"""Bytes: free space is told in these steps, rounded down, so that a line more in some log is no news."""
 _IDENTITY_BYTES: Final = 256
 _KEY: Final = re.compile(r"[0-9a-f]{16}")
 _BUILT_IN: Final = re.compile(r"mlx_lm-([^-]+)\.dist-info", re.IGNORECASE)
@@ -202,7 +204,7 @@ def volume_at(volume: ColdVolume, home: str) -> Observation[Volume]:
         os.close(handle)
     if identity != volume.id:
         return Unknown(reason=f"another volume is mounted at {volume.path}: its {IDENTITY} has another id")
-    return Present(value=Volume(path=volume.path, free=room.f_bavail * room.f_frsize))
+    return Present(value=Volume(path=volume.path, free=_in_steps(room)))
 
 
 def inside(path: str, home: str) -> bool:
@@ -225,7 +227,11 @@ def free_bytes(home: str) -> Observation[int]:
         room = os.statvfs(_existing(home)[0])
     except OSError as error:
         return Unknown(reason=f"{home}: {error.strerror}")
-    return Present(value=room.f_bavail * room.f_frsize)
+    return Present(value=_in_steps(room))
+
+
+def _in_steps(room: os.statvfs_result) -> int:
+    return room.f_bavail * room.f_frsize // STEP * STEP
 
 
 def built_in_converter() -> str:

@@ -74,9 +74,7 @@ async def _answer(config: Mapping[str, Any], runtime: Sequence[str], deadline: f
     python = interpreter(runtime)
     if python is None:
         return {"error": f"no Python is known that runs {runtime[0] if runtime else 'it'}"}
-    kept = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith("LC_")}
-    environ = without_tokens(kept) | _OFFLINE
-    request = {"config": dict(config)}
+    request, environ = {"config": dict(config)}, bare_environment()
     async with running(PROGRAM, request, environ=environ, command=(python,), niceness=_NICENESS, grace=0) as child:
         try:
             async with asyncio.timeout(deadline):
@@ -86,6 +84,12 @@ async def _answer(config: Mapping[str, Any], runtime: Sequence[str], deadline: f
         if answer is None:
             raise child.failed()
         return answer
+
+
+def bare_environment() -> dict[str, str]:
+    """The environment of a child that only looks: no network, no token, and nothing that a person set for Python."""
+    kept = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith("LC_")}
+    return without_tokens(kept) | _OFFLINE
 
 
 def from_document(value: Mapping[str, Any]) -> Measured | None:

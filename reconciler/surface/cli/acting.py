@@ -9,10 +9,9 @@ from typing import Any
 
 import click
 
-from reconciler.engine.declared import Fixed
+from reconciler.engine.declared import Declared
 from reconciler.engine.loop import Ending, Engine
 from reconciler.engine.requests import Asked, Request
-from reconciler.model.desired import Desired
 from reconciler.model.event import Event, EventKind
 from reconciler.model.names import artifact_subject, server_subject
 from reconciler.model.problem import ExitCode, ReconcilerError, worst
@@ -27,18 +26,19 @@ _MARGIN = 10.0
 
 
 def settle(
-    composition: Composition, desired: Desired, request: Request, timeout: float, planner: Planner | None = None
+    composition: Composition, declared: Declared, request: Request, timeout: float, planner: Planner | None = None
 ) -> ExitCode:
     """Do what was asked and run the loop until nothing is left to do, or for `timeout` seconds, and say how it ended.
 
-    `planner` decides instead of the usual one, where a person has asked for a part of what could be done.
+    `declared` is what the machine is brought to; `planner` decides instead of the usual one, where a person has asked
+    for a part of what could be done.
 
     SIGINT and SIGTERM end the loop and never a server. Wants the lock of the state directory to be held.
     """
     gc.enable()  # switched off for short commands, which free nothing
     try:
         with progress(_color()) as shown:
-            came = asyncio.run(_settle(composition, desired, request, timeout, shown, planner or composition.planner))
+            came = asyncio.run(_settle(composition, declared, request, timeout, shown, planner or composition.planner))
     except KeyboardInterrupt:
         click.echo("interrupted: servers stay as they are, and the next run goes on from there", err=True)
         return ExitCode.INTERRUPTED
@@ -46,12 +46,12 @@ def settle(
 
 
 async def _settle(
-    composition: Composition, desired: Desired, request: Request, timeout: float, shown: Progress, planner: Planner
+    composition: Composition, declared: Declared, request: Request, timeout: float, shown: Progress, planner: Planner
 ) -> Ending:
     host = composition.host
     composition.ask()
-    engine = Engine(host, planner, Fixed(desired), composition.host_file, shown.told)
-    engine.request(request.change)
+    engine = Engine(host, planner, declared, composition.host_file, shown.told, rules=lambda: composition.rules)
+    engine.ask(request)
     with terminable():
         try:
             return await engine.settle(host.clock.now() + timeout)
@@ -96,7 +96,10 @@ def hand_over(composition: Composition, request: Request, timeout: float) -> Exi
         "labels": request.labels,
         "reason": request.reason,
         "force": request.force,
+        "until": request.until,
+        "by": request.by,
         "revision": request.revision,
+        "number": request.number,
         "timeout": timeout,
         "file": composition.place,
         "rules": composition.rules,

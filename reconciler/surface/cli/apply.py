@@ -17,8 +17,8 @@ from reconciler.model.units import DURATION, seconds
 from reconciler.planning.backoff import afresh
 from reconciler.planning.fingerprint import fingerprint
 from reconciler.planning.forecast import Forecast, forecast
-from reconciler.surface.cli.looking import look
-from reconciler.surface.cli.options import DEFAULT_TIMEOUT, settings, settings_options
+from reconciler.surface.cli.looking import look, recover, tell_of_a_pin
+from reconciler.surface.cli.options import DEFAULT_TIMEOUT, settings, settings_options, source_options
 from reconciler.surface.composition import Compose, Composition
 from reconciler.surface.render import plan as render
 from reconciler.surface.render.text import printable
@@ -28,6 +28,7 @@ _QUESTION = "Apply this plan?"
 
 @click.command("apply")
 @settings_options
+@source_options
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop there, as `plan` does.")
 @click.option(
@@ -56,9 +57,7 @@ def command(
     if not DURATION.regex.fullmatch(timeout):
         raise click.UsageError(f"--timeout must be {DURATION.says}")
     composition = compose(settings(config, host_file, overrides))
-    desired, warnings = composition.desired()
-    for warning in warnings:
-        click.echo(printable(warning.located(composition.file)), err=True)
+    desired = _declared(composition, acting=not dry_run)
     asks = not dry_run and (plan is None or any(name.startswith("source/") for name in _read(plan)))
     sources = _asked(composition, desired) if asks else {}
     foreseen = _foresee(composition, desired, sources)
@@ -69,6 +68,7 @@ def command(
         return ExitCode.OK if shown.code is ExitCode.CHANGES else shown.code
     if shown.settled and not sources:
         return shown.code  # nothing was written, not even a lock
+    from reconciler.engine.declared import Fixed
     from reconciler.engine.requests import Asked, Request
     from reconciler.surface.cli.acting import hand_over, is_watched, settle
 
@@ -83,7 +83,7 @@ def command(
         # What a person confirms, now or by PLAN, is what holds under the lock; --yes confirms whatever holds then.
         if plan is not None or not yes:
             _confirm_again(composition, desired, shown, plan, sources)
-        return settle(composition, desired, request, seconds(timeout))
+        return settle(composition, Fixed(desired, composition.record(desired)), request, seconds(timeout))
 
 
 class _Shown(NamedTuple):
@@ -94,6 +94,17 @@ class _Shown(NamedTuple):
     settled: bool
     """Nothing to do, and nothing to wait for either."""
     facts: dict[str, str]
+
+
+def _declared(composition: Composition, *, acting: bool) -> Desired:
+    """What is to be brought about, its warnings told; who acts mends a damaged state before anything rests on it."""
+    if acting:
+        recover(composition)
+    desired, warnings = composition.followed()
+    for warning in warnings:
+        click.echo(printable(warning.located(composition.file)), err=True)
+    tell_of_a_pin(composition)
+    return desired
 
 
 def _asked(composition: Composition, desired: Desired) -> Mapping[str, SourceCheck]:

@@ -8,7 +8,7 @@ from reconciler.model.problem import ExitCode, ReconcilerError
 from reconciler.model.units import human
 from reconciler.planning.holdings import Kept, folders, kept
 from reconciler.ports.errors import ObservationError
-from reconciler.surface.cli.looking import look
+from reconciler.surface.cli.looking import look, standing
 from reconciler.surface.cli.options import FORMATS, file_options, settings
 from reconciler.surface.composition import Compose
 from reconciler.surface.render.text import printable
@@ -24,7 +24,7 @@ def command(compose: Compose, config: Path | None, host_file: Path | None, outpu
     Nothing is deleted by it, and nothing is read but sizes and headers.
     """
     composition = compose(settings(config, host_file, ()))
-    desired, _ = composition.desired()
+    desired, _ = standing(composition)
     host = composition.host
     facts = look(composition, desired)
     decision = composition.planner.decide(facts)

@@ -15,7 +15,7 @@ from reconciler.model.names import Subject
 from reconciler.model.problem import ExitCode, ReconcilerError
 from reconciler.planning.explain import Explanation, explain, subjects
 from reconciler.planning.plan import Decision
-from reconciler.surface.cli.looking import look
+from reconciler.surface.cli.looking import look, standing
 from reconciler.surface.cli.options import settings, settings_options
 from reconciler.surface.composition import Compose
 from reconciler.surface.render import events as render
@@ -45,8 +45,8 @@ def command(
     SUBJECT is a label, a port, or a subject as messages call it: server/fast, gateway/litellm.
     """
     composition = compose(settings(config, host_file, overrides))
-    desired, _ = composition.desired()
-    decision = composition.planner.decide(look(composition, desired))
+    desired, problem = standing(composition)
+    decision = composition.planner.decide(look(composition, desired, source=problem))
     events = composition.host.state.events()
     found = explain(decision, _resolved(decision, subject, events))
     history = [event for event in events if event.subject == found.subject][-_EVENTS:]
@@ -78,7 +78,7 @@ def _resolved(decision: Decision, said: str, events: tuple[Event, ...]) -> Subje
     raise ReconcilerError(
         "unknown-subject",
         f"nothing is known about {said!r}",
-        hint=f"did you mean {near[0]}?" if near else f"there is: {', '.join(known) or 'nothing'}",
+        hint=f"did you mean {near[0]}" if near else f"there is: {', '.join(known) or 'nothing'}",
         code=ExitCode.USAGE,
     )
 
@@ -98,12 +98,13 @@ def _print(found: Explanation, history: list[Event], log: tuple[str, ...]) -> No
         _say(f"  proved: it last answered a completion on {_when(found.proof.at)}")
     if found.attempt is not None and found.attempt.count:
         attempt = found.attempt
-        _say(f"  failed {attempt.count} times ({attempt.cause}), last on {_when(attempt.last)}: {attempt.error}")
+        other = " with another declaration" if found.attempt_differs else ""
+        _say(f"  failed {attempt.count} times{other} ({attempt.cause}), last on {_when(attempt.last)}: {attempt.error}")
     _sides(found)
     for name, lines in (
         ("Would be done", found.next),
         ("Waits", [f"{w.reason} [{w.reference}]" for w in found.waiting]),
-        ("Blocked", [f"{b.reason}. {b.hint} [{b.reference}]" for b in found.blocked]),
+        ("Blocked", [f"{b.reason}; {b.hint} [{b.reference}]" for b in found.blocked]),
         ("Last events", [render.dated(event) for event in history]),
     ):
         _section(name, lines)

@@ -3,6 +3,7 @@
 import os
 import time
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
 
@@ -28,7 +29,7 @@ def command(compose: Compose, config: Path | None, host_file: Path | None, follo
     path = compose(settings(config, host_file, ())).log(label)
     try:
         with path.open(encoding="utf-8", errors="replace") as log:
-            for line in deque(log, maxlen=lines):
+            for line in _last(path, log, lines):
                 click.echo(printable(line.rstrip("\n")))
             if follow:
                 _follow(log)
@@ -40,6 +41,15 @@ def command(compose: Compose, config: Path | None, host_file: Path | None, follo
             code=ExitCode.USAGE,
         ) from error
     return ExitCode.OK
+
+
+def _last(path: Path, log: IO[str], lines: int) -> deque[str]:
+    """The last lines of a log; where it was begun anew a moment ago, also those of its older copy."""
+    last, older = deque(log, maxlen=lines), path.with_name(f"{path.name}.1")
+    if len(last) < lines:
+        with suppress(FileNotFoundError), older.open(encoding="utf-8", errors="replace") as before:
+            last = deque((*deque(before, maxlen=lines), *last), maxlen=lines)
+    return last
 
 
 def _follow(log: IO[str]) -> None:

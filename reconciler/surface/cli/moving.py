@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from reconciler.engine.declared import Fixed
 from reconciler.engine.requests import Asked, Request
 from reconciler.model.desired import Desired, launch_reference
 from reconciler.model.names import REPO, REVISION, artifact_subject
@@ -14,7 +15,7 @@ from reconciler.model.units import human, seconds
 from reconciler.planning.plan import Decision
 from reconciler.surface.cli.acting import hand_over, is_watched, settle
 from reconciler.surface.cli.apply import confirm
-from reconciler.surface.cli.looking import look
+from reconciler.surface.cli.looking import look, standing
 from reconciler.surface.cli.options import settings
 from reconciler.surface.composition import Compose, Composition
 from reconciler.surface.render.text import printable
@@ -28,7 +29,7 @@ def carry_out(
 ) -> ExitCode:
     """Have the wish remembered, then carried out, by a loop of our own or by the watch. Raises ReconcilerError."""
     composition = compose(settings(config, host_file, ()))
-    desired, _ = composition.desired()
+    desired, _ = standing(composition)
     references = tuple(dict.fromkeys(_reference(desired, text) for text in weights))
     request = Request(do=do, labels=references)
     moves = _shown(composition, desired, request)
@@ -39,7 +40,7 @@ def carry_out(
     with composition.exclusively(f"{do} {' '.join(references)}"):
         # What else the desired state would have done was not shown, and is not done.
         planner = composition.planner.about(map(artifact_subject, references))
-        return settle(composition, desired, request, seconds(_PATIENCE), planner)
+        return settle(composition, Fixed(desired, enters=False), request, seconds(_PATIENCE), planner)
 
 
 def _reference(desired: Desired, text: str) -> str:

@@ -41,6 +41,28 @@ def settings_options(command: F) -> F:
     return file_options(override(command))
 
 
+def source_options(command: F) -> F:
+    """--source and --ref, which `settings` finds by itself."""
+    command = click.option(
+        "--ref",
+        metavar="BRANCH",
+        expose_value=False,
+        callback=_noted,
+        help="The branch whose commits count, such as main.",
+    )(command)
+    return click.option(
+        "--source",
+        type=click.Choice(("commit", "worktree")),
+        expose_value=False,
+        callback=_noted,
+        help="Whether the committed or the saved desired state counts; else as the host file says.",
+    )(command)
+
+
+def _noted(context: click.Context, option: click.Parameter, value: str | None) -> None:
+    context.meta[f"{__name__}.{option.name}"] = value
+
+
 def settings(config: Path | None, host_file: Path | None, overrides: tuple[str, ...]) -> Settings:
     """What the shared options mean. Raises click.UsageError."""
     pairs: dict[str, str] = {}
@@ -49,4 +71,12 @@ def settings(config: Path | None, host_file: Path | None, overrides: tuple[str, 
         if not equals or not field or not value:
             raise click.UsageError(f"--set wants FIELD=VALUE, not {override!r}")
         pairs[field] = value
-    return Settings(config=config, host_file=host_file, overrides=pairs)
+    context = click.get_current_context(silent=True)
+    noted = context.meta if context is not None else {}
+    return Settings(
+        config=config,
+        host_file=host_file,
+        overrides=pairs,
+        source=noted.get(f"{__name__}.source"),
+        ref=noted.get(f"{__name__}.ref"),
+    )

@@ -11,8 +11,8 @@ from reconciler.model.problem import ExitCode, ReconcilerError, worst
 from reconciler.model.supply import SourceCheck
 from reconciler.planning.backoff import afresh
 from reconciler.planning.forecast import forecast
-from reconciler.surface.cli.looking import look
-from reconciler.surface.cli.options import FORMATS, settings, settings_options
+from reconciler.surface.cli.looking import look, other_rules, tell_of_a_pin
+from reconciler.surface.cli.options import FORMATS, settings, settings_options, source_options
 from reconciler.surface.composition import Compose
 from reconciler.surface.render import plan as render
 from reconciler.surface.render.text import printable
@@ -20,6 +20,7 @@ from reconciler.surface.render.text import printable
 
 @click.command("plan")
 @settings_options
+@source_options
 @click.option(
     "-o",
     "--output",
@@ -61,6 +62,9 @@ def command(
     plan = render.document(forecast(composition.planner, facts), composition.file, facts=kept)
     for warning in warnings:
         click.echo(printable(warning.located(composition.file)), err=True)
+    tell_of_a_pin(composition)
+    if said := other_rules(composition):
+        click.echo(printable(said), err=True)
     _print(plan, formats[0] if formats else "table", full)
     for path in files:
         _save(plan, path)

@@ -1,4 +1,4 @@
-"""`start`: ends what `stop` has said."""
+"""`start`: ends what `stop` or `suspend` has said."""
 
 from pathlib import Path
 
@@ -16,6 +16,6 @@ from reconciler.surface.composition import Compose
 @click.argument("label", required=False)
 @click.pass_obj
 def command(compose: Compose, config: Path | None, host_file: Path | None, everything: bool, label: str | None) -> int:
-    """Let a server run again that `stop` has stopped."""
+    """Let a server run again that `stop` or `suspend` has stopped."""
     labels = chosen(compose, config, host_file, label, everything)
     return carry_out(compose, config, host_file, Request(do=Asked.START, labels=labels))

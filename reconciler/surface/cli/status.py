@@ -10,13 +10,18 @@ import click
 from reconciler.model.event import Event, EventKind
 from reconciler.model.names import Subject
 from reconciler.model.plan import Blocked
-from reconciler.model.problem import ExitCode, ReconcilerError
+from reconciler.model.problem import ExitCode, ReconcilerError, worst
+from reconciler.model.status_document import StatusDocument
 from reconciler.model.units import spoken
 from reconciler.planning.plan import Decision
 from reconciler.planning.status import ServerStatus, status
-from reconciler.surface.cli.looking import look
+from reconciler.surface.cli.looking import look, other_rules, standing
 from reconciler.surface.cli.options import FORMATS, settings, settings_options
 from reconciler.surface.composition import Compose, Composition
+from reconciler.surface.page.document import Seen, document
+from reconciler.surface.page.whose import machine
+from reconciler.surface.render import head as render
+from reconciler.surface.render.ending import code_of
 from reconciler.surface.render.text import printable
 
 _RECENT: Final = 1_000
@@ -39,12 +44,16 @@ def command(
         _follow(composition, output)
     decision = _decision(composition)
     _print(composition, decision, output)
-    return ExitCode.BLOCKED if decision.plan.blocked else ExitCode.OK
+    # What the loop has left by itself is for a person to decide, although everything serves.
+    pin = decision.ledger.pin
+    left = {ExitCode.BLOCKED} if pin is not None and pin.automatic else set[ExitCode]()
+    pending = set[ExitCode]() if decision.plan.settled else {ExitCode.UNSETTLED}
+    return worst({ExitCode.OK, *map(code_of, decision.plan.blocked), *left, *pending})
 
 
 def _decision(composition: Composition) -> Decision:
-    desired, _ = composition.desired()
-    return composition.planner.decide(look(composition, desired))
+    desired, problem = standing(composition)
+    return composition.planner.decide(look(composition, desired, source=problem))
 
 
 def _follow(composition: Composition, output: str) -> NoReturn:
@@ -53,7 +62,13 @@ def _follow(composition: Composition, output: str) -> NoReturn:
     while True:
         try:
             decision = _decision(composition)
-            found: object = status(decision.view, decision.plan), _others(decision), under_way(composition)
+            ledger = decision.ledger
+            found: object = (
+                status(decision.view, decision.plan),
+                _others(decision),
+                under_way(composition),
+                (ledger.suspensions, ledger.pin, other_rules(composition)),
+            )
         except ReconcilerError as error:
             found = f"{error.message} [{error.reference}]"
         if found != before and isinstance(found, str):
@@ -79,15 +94,29 @@ def under_way(composition: Composition) -> tuple[Event, ...]:
 
 def _print(composition: Composition, decision: Decision, output: str) -> None:
     entries = status(decision.view, decision.plan)
-    if output != "table":
-        _data(entries, _others(decision), under_way(composition), output)
+    if said := other_rules(composition):
+        click.echo(printable(said), err=output != "table")
+    if output == "json":
+        _document(composition, decision)
         return
+    head = document(Seen(decision=decision, file=composition.file, host=machine(composition.host_file)))
+    if output == "ndjson":
+        _lines(head, entries, _others(decision), under_way(composition))
+        return
+    for line in render.lines(head):
+        click.echo(line)
+    click.echo(render.following(head, watched=composition.busy()))
     _table(entries)
     for told in under_way(composition):
         ago = spoken(max(0.0, composition.host.clock.now() - told.at))
         click.echo(printable(f"{told.subject}: {told.text} (as of {ago} ago)"))
+    for action in decision.plan.actions:
+        if action.subject.startswith("gateway/"):
+            click.echo(printable(f"{action.subject}: OutOfSync, {action.reason}"))
     for other in _others(decision):
-        click.echo(printable(f"{other.subject}: {other.reason}. {other.hint} [{other.reference}]"))
+        if head.source.paused and other.subject.startswith("source/"):
+            continue  # it stands above
+        click.echo(printable(f"{other.subject}: {other.reason}; {other.hint} [{other.reference}]"))
 
 
 def _others(decision: Decision) -> tuple[Blocked, ...]:
@@ -116,23 +145,33 @@ def _table(entries: tuple[ServerStatus, ...]) -> None:
     show(("LABEL", "PORT", "PID", "SYNC", "HEALTH"), ("REASON",), rows)
 
 
-def _data(
-    entries: tuple[ServerStatus, ...], others: tuple[Blocked, ...], moving: tuple[Event, ...], output: str
+def _lines(
+    head: StatusDocument, entries: tuple[ServerStatus, ...], others: tuple[Blocked, ...], moving: tuple[Event, ...]
 ) -> None:
     import json
 
     from reconciler.model.base import plain
-    from reconciler.model.document import FORMAT_VERSION
 
-    servers = [plain(entry) for entry in entries]
-    if output == "ndjson":
-        for server in servers:
-            click.echo(json.dumps({"type": "server", **server}, ensure_ascii=False))
-        for other in others:
-            click.echo(json.dumps({"type": "blocked", **plain(other)}, ensure_ascii=False))
-        for event in moving:
-            click.echo(json.dumps({"type": "progress", **plain(event)}, ensure_ascii=False))
-        return
-    document = {"format_version": FORMAT_VERSION, "type": "status", "servers": servers}
-    document |= {"blocked": [plain(other) for other in others], "progress": [plain(event) for event in moving]}
-    click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+    for line in render.data(head):
+        click.echo(json.dumps(line, ensure_ascii=False))
+    for kind, found in (("server", entries), ("blocked", others), ("progress", moving)):
+        for entry in found:
+            click.echo(json.dumps({"type": kind, **plain(entry)}, ensure_ascii=False))
+
+
+def _document(composition: Composition, decision: Decision) -> None:
+    """The document that the page of a watch shows, but for what only a running loop knows."""
+    import json
+
+    from reconciler.model.base import plain
+    from reconciler.planning.forecast import forecast
+
+    seen = Seen(
+        decision=decision,
+        file=composition.file,
+        host=machine(composition.host_file),
+        events=composition.host.state.events(last=_RECENT),
+        forecast=forecast(composition.planner, decision.view.facts),
+        progress=under_way(composition),
+    )
+    click.echo(json.dumps(plain(document(seen)), ensure_ascii=False, indent=2))

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from reconciler.engine.requests import Asked, Request
-from reconciler.surface.cli.labels import carry_out, chosen
+from reconciler.surface.cli.labels import carry_out, chosen, login, text
 from reconciler.surface.cli.options import file_options
 from reconciler.surface.composition import Compose
 
@@ -26,13 +26,11 @@ def command(
     reason: str,
     label: str | None,
 ) -> int:
-    """Stop a server and keep it stopped, also across restarts, until `start`.
+    """Stop a server and keep it stopped, also across restarts, until `start`; `suspend` is the form with an end.
 
     Its route is withdrawn and drained first, or with --force at the same time. Servers that are not ours are never
     stopped.
     """
     labels = chosen(compose, config, host_file, label, everything)
-    # A byte that is no text in this locale arrives as half a surrogate pair.
-    reason = reason.encode("utf-8", "backslashreplace").decode()
-    request = Request(do=Asked.STOP, labels=labels, reason=reason, force=force)
+    request = Request(do=Asked.STOP, labels=labels, reason=text(reason), force=force, by=login())
     return carry_out(compose, config, host_file, request)

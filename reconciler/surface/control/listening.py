@@ -11,17 +11,18 @@ from math import inf
 from pathlib import Path
 from typing import Any, Final
 
-from reconciler.engine.declared import Declared
 from reconciler.engine.loop import Engine, Tick
-from reconciler.engine.requests import Asked, Request
-from reconciler.model.problem import ExitCode
+from reconciler.engine.requests import Asked, Request, confirmed
+from reconciler.model.problem import ExitCode, ReconcilerError
 from reconciler.surface.control.asking import FORMAT, LIMIT, NAME
 from reconciler.surface.render import ending, events
+from reconciler.surface.unknown_label import unknown_label
 
 _BEHIND: Final = 1_000
 """Ticks that who follows may be behind."""
 _LONGEST: Final = 604_800.0
 """Seconds for which who asked may want to hear more: a week."""
+_OF_LABELS: Final = (Asked.STOP, Asked.SUSPEND, Asked.START, Asked.RETRY)
 _PATIENCE: Final = 5.0
 """Seconds in which who connects must have said what for."""
 
@@ -43,16 +44,17 @@ class Refused(Exception):
 class Control:
     """The requests of one running loop."""
 
-    def __init__(self, engine: Engine, declared: Declared, file: str, rules: str) -> None:
+    def __init__(self, engine: Engine, file: str, rules: str) -> None:
         self._engine = engine
-        self._declared = declared
         self._file = file
         self._rules = rules
         self._followers: set[asyncio.Queue[Tick]] = set()
         self._talks: set[asyncio.Task[None]] = set()
+        self._last: Tick | None = None
 
     def told(self, tick: Tick) -> None:
         """Pass a tick on to everybody who waits for the outcome of a request."""
+        self._last = tick
         for follower in list(self._followers):
             try:
                 follower.put_nowait(tick)
@@ -95,9 +97,7 @@ class Control:
                 text = await reader.readline()
             request, seconds = self._parsed(text)
             self._followers.add(queue)
-            if request.do is Asked.APPLY:
-                self._declared.accept(request.revision)
-            self._engine.request(request.change)
+            self._ask(request)
             await self._follow(queue, writer, request, seconds)
         except Refused as refused:
             with suppress(OSError, TimeoutError):
@@ -130,14 +130,34 @@ class Control:
     def _check_revision(self, request: Request, tick: Tick) -> None:
         """What a person has seen must be what is in force now. Raises Refused."""
         found = tick.decision.view.facts.desired.revision
-        if request.revision and found != request.revision:
-            self._declared.accept("")
+        if request.do is Asked.APPLY and request.revision and found != request.revision:
+            self._engine.request(lambda ledger, now: confirmed(ledger, ""))
+            problem = tick.decision.view.facts.source
+            if problem is not None:
+                raise Refused(problem.reference, problem.reason, problem.hint, ending.code_of(problem))
             raise Refused(
                 "revision-moved",
                 f"the desired state is {found} by now and not {request.revision}; nothing was done for the latter",
                 "look at the plan again",
                 ExitCode.STALE,
             )
+
+    def _ask(self, request: Request) -> None:
+        try:
+            self._check_labels(request)
+            self._engine.ask(request)
+        except ReconcilerError as error:
+            raise Refused(error.reference, error.message, error.hint, error.code) from error
+
+    def _check_labels(self, request: Request) -> None:
+        """A label is known that is in force, runs, or is suspended. Raises ReconcilerError."""
+        if request.do not in _OF_LABELS or self._last is None:
+            return
+        view = self._last.decision.view
+        known = {change.label for change in view.changes} | view.facts.ledger.suspensions.keys()
+        for label in request.labels:
+            if label not in known:
+                raise unknown_label(label, view.targets)
 
     def _parsed(self, text: bytes) -> tuple[Request, float]:
         """The request of one line, and for how long its sender will wait. Raises Refused."""
@@ -154,9 +174,12 @@ class Control:
                 labels=tuple(labels),
                 reason=str(said.get("reason", "")),
                 force=said.get("force") is True,
+                until=_moment(said),
+                by=str(said.get("by", "")),
                 revision=str(said.get("revision", "")),
+                number=int(said.get("number", 0)),
             )
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
             raise Refused(
                 "no-request",
                 f"that was no request ({type(error).__name__}); nothing was changed",
@@ -178,6 +201,16 @@ class Control:
                 ExitCode.LOCKED,
             )
         return request, float(min(seconds, _LONGEST))
+
+
+def _moment(said: dict[str, Any]) -> float | None:
+    """When a suspension ends. Raises ValueError or KeyError: there is none without an end."""
+    if said["do"] != Asked.SUSPEND:
+        return None
+    until = said["until"]
+    if type(until) not in (int, float) or not 0 < until < inf:
+        raise ValueError("a suspension has an end")
+    return float(until)
 
 
 async def _send(writer: asyncio.StreamWriter, answer: dict[str, Any]) -> None:

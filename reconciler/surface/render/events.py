@@ -32,6 +32,11 @@ def line(event: Event) -> str:
             | EventKind.SUSPENDED
             | EventKind.RESUMED
             | EventKind.RETRIED
+            | EventKind.ACCEPTED
+            | EventKind.UNCOMMITTED
+            | EventKind.DRIFTED
+            | EventKind.ROLLING_BACK
+            | EventKind.ROLLED_BACK
             | EventKind.SETTLED
         ):
             said = f"{event.kind} {event.subject}: {event.text}"

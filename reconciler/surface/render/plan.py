@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from reconciler import __version__
 from reconciler.model.base import plain
@@ -30,6 +30,9 @@ from reconciler.planning.guards import guards
 from reconciler.planning.status import status
 
 from .text import count, printable
+
+_VERB: Final = 7
+"""Letters that the name of a verb has room for; only `preflight` is longer."""
 
 
 def document(forecast: Forecast, file: str, *, facts: bool = False) -> PlanDocument:
@@ -238,15 +241,16 @@ def _step_lines(plan: PlanDocument, full: bool) -> Iterator[str]:
     steps: list[ActionEntry | WaitEntry] = sorted((*plan.actions, *plan.waits), key=lambda entry: entry.step)
     width = max((len(entry.subject) for entry in steps), default=0)
     digits = len(str(steps[-1].step)) if steps else 1
+    verb = max([_VERB, *(len(action.kind) for action in plan.actions)])
     for action in steps:
         if isinstance(action, WaitEntry):
-            head = f"  {action.step:>{digits}}  . wait    {action.subject:<{width}}"
+            head = f"  {action.step:>{digits}}  . {'wait':<{verb}} {action.subject:<{width}}"
             yield f"{head}  {action.seconds:.0f} s: {action.reason}"
             continue
         details = [f"port {action.port}"] if action.port is not None else []
         if action.kind == "launch" and action.memory_bytes is not None:
             details.append(human(action.memory_bytes))
-        head = f"  {action.step:>{digits}}  {action.symbol} {action.kind:<7} {action.subject:<{width}}"
+        head = f"  {action.step:>{digits}}  {action.symbol} {action.kind:<{verb}} {action.subject:<{width}}"
         tail = f"{', '.join(details)}: {action.reason}" if details else action.reason
         yield f"{head}  {tail}"
         indent = " " * (digits + 4)

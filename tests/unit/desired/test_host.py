@@ -90,6 +90,18 @@ def test_what_is_left_out_is_the_default(text: str) -> None:
         ("version: 1\nconverter: {command: [convert, '{src}']}\n", "2:22 bad-command"),
         ("version: 1\nconverter: {command: [convert, '{dest}', '{model}']}\n", "2:22 bad-command"),
         ("version: 1\nconverter: {command: ['{repo}', '{dest}']}\n", "2:22 bad-command"),
+        ("version: 1\nnotify: [{on: [held]}]\n", "2:10 receiver-not-one"),
+        ("version: 1\nnotify: [{command: [say], webhook: 'http://a/'}]\n", "2:10 receiver-not-one"),
+        ("version: 1\nnotify:\n- command: [say]\n- command: [bin/say]\n", "4:13 bad-command"),
+        ("version: 1\nnotify: [{command: []}]\n", "2:20 too-short"),
+        ("version: 1\nnotify: [{command: say}]\n", "2:20 wrong-type"),
+        ("version: 1\nnotify: say\n", "2:9 wrong-type"),
+        ("version: 1\nnotify: [{webhook: 'ftp://a/'}]\n", "2:20 bad-value"),
+        ("version: 1\nnotify: [{webhook: 'https:///hooks'}]\n", "2:20 bad-address"),
+        ("version: 1\nnotify: [{webhook: 'https://a:port/'}]\n", "2:20 bad-address"),
+        ("version: 1\nnotify: [{webhook: 'https://a/', on: [paused, hold]}]\n", "2:47 unknown-choice"),
+        ("version: 1\nnotify: [{webhook: 'https://a/', on: []}]\n", "2:38 too-short"),
+        ("version: 1\nnotify: [{webhook: 'https://a/', timeout: 0s}]\n", "2:43 out-of-range"),
         ("version: 1\n<<<<<<< HEAD\n", "2:1 merge-conflict"),
     ],
 )
@@ -119,3 +131,19 @@ def test_a_volume_that_is_not_there_is_told_with_the_name_that_was_meant() -> No
     text = f"version: 1\nvolumes: {{shelf: {{path: /a, id: {ID}}}}}\noffload_to: self\n"
     assert only(host_problems(text)).message.endswith("no volume of this file; did you mean 'shelf'?")
     assert host(text.replace("self", "shelf")).offload_to == "shelf"
+
+
+def test_who_is_told_what_is_read() -> None:
+    everything, some = host(
+        "version: 1\nnotify:\n- webhook: https://chat.example/hooks/abc?x=y\n"
+        "- {command: [/usr/local/bin/tell, --loud], on: [held, paused], timeout: 5s}\n"
+    ).notify
+    assert everything.on == ("held", "degraded", "rolled_back", "blocked", "paused")
+    assert (everything.webhook, everything.command) == ("https://chat.example/hooks/abc?x=y", None)
+    assert (some.on, some.command, some.timeout) == (("held", "paused"), ("/usr/local/bin/tell", "--loud"), "5s")
+
+
+@pytest.mark.fault("S17")
+def test_an_address_that_is_wrong_is_not_shown_as_it_may_be_a_secret() -> None:
+    told = only(host_problems("version: 1\nnotify: [{webhook: 'https:///services/T0/B0/s3cr3t'}]\n"))
+    assert "s3cr3t" not in told.message

@@ -1,229 +1,302 @@
 """A desired state that is followed: what is taken, when, and what is said of what is not."""
 
-from dataclasses import replace
-
 import pytest
 
-from reconciler.engine.declared import QUIET, Fixed, Followed
-from reconciler.model.desired import Desired, DesiredState, ModelSpec, Source
-from reconciler.model.problem import ExitCode, InvalidDocument, Problem, ReconcilerError
+from reconciler.engine.declared import EDITING, QUIET, Fixed, Followed, Following, Reading
+from reconciler.model.ledger import EMPTY
+from reconciler.model.problem import ExitCode, ReconcilerError
+from reconciler.model.source import Mode
+from tests.world.repository import Content, Repository
 
-NOW = 1_000.0
-BROKEN = ReconcilerError("desired-file-missing", "there is no file", hint="put it back", code=ExitCode.INVALID)
-
-
-def revision(name: str, models: int = 1) -> Desired:
-    specs = {f"m{n}": ModelSpec(source=Source(repo=f"org/m{n}"), port=8100 + n) for n in range(models)}
-    return Desired(
-        state=DesiredState(version=1, models=specs), revision=f"worktree:{name}", templates={}, provenance={}
-    )
-
-
-A, B, C = revision("a"), revision("b"), revision("c")
-EMPTIED = revision("emptied", 0)
-
-
-class File:
-    """What lies in the folder."""
-
-    def __init__(self, content: Desired | ReconcilerError) -> None:
-        self.content = content
-
-    def read(self) -> Desired:
-        if isinstance(self.content, ReconcilerError):
-            raise self.content
-        return self.content
-
-
-def guard(newer: Desired) -> tuple[str, str] | None:
-    """As the real one: nothing may be emptied without a person."""
-    return None if newer.state.models else ("emptied", "nothing is declared any more")
-
-
-def followed(first: Desired = A) -> tuple[File, Followed]:
-    file = File(first)
-    return file, Followed(first, file.read, guard)
-
-
-def reference(declared: Followed) -> str | None:
-    return None if declared.problem is None else declared.problem.reference
-
-
-def waits(declared: Followed) -> tuple[str | None, float | None]:
-    return reference(declared), declared.look_again
+from .place import (
+    BROKEN,
+    EMPTIED,
+    NAMES_A,
+    NAMES_B,
+    NAMES_C,
+    NOW,
+    TYPO,
+    A,
+    B,
+    C,
+    Place,
+    committed,
+    models,
+    saved,
+    waits,
+)
 
 
 def test_what_was_read_once_is_not_followed() -> None:
-    declared = Fixed(A)
-    declared.accept(B.revision)
-    assert declared.read(NOW) is A
-    assert (declared.problem, declared.look_again) == (None, None)
+    assert Fixed(A).read(NOW, EMPTY) == Reading(desired=A)
+
+
+# ------------------------------------------------------------------------------------------------------ a saved file
 
 
 def test_the_first_revision_is_in_force_at_once() -> None:
-    _, declared = followed()
-    assert declared.read(NOW) == A
-    assert (declared.problem, declared.look_again) == (None, None)
+    place = Place(Repository(), Mode.WORKTREE)
+    place.source.save("worktree:1", A)
+    assert models(reading := place.read(NOW)) == NAMES_A
+    assert waits(reading) == (None, None)
 
 
 @pytest.mark.fault("D11")
 def test_d11_an_edit_is_taken_when_it_has_been_quiet() -> None:
-    file, declared = followed()
-    file.content = B
-    assert declared.read(NOW) == A
-    assert declared.look_again == NOW + QUIET
-    assert declared.read(NOW + QUIET - 0.01) == A
-    assert declared.look_again == NOW + QUIET, "an edit is not put off by looking at it"
-    assert declared.read(NOW + QUIET) == B
-    assert waits(declared) == (None, None)
+    place = saved()
+    place.source.save("worktree:2", B)
+    assert models(first := place.read(NOW)) == NAMES_A
+    assert first.look_again == NOW + QUIET
+    assert models(second := place.read(NOW + QUIET - 0.01)) == NAMES_A
+    assert second.look_again == NOW + QUIET, "an edit is not put off by looking at it"
+    assert models(third := place.read(NOW + QUIET)) == NAMES_B
+    assert waits(third) == (None, None)
 
 
 @pytest.mark.fault("D11")
-def test_d11_another_edit_begins_the_wait_again() -> None:
-    file, declared = followed()
-    file.content = B
-    declared.read(NOW)
-    file.content = C
-    assert declared.read(NOW + 0.2) == A
-    assert declared.look_again == NOW + 0.2 + QUIET
-    assert declared.read(NOW + QUIET) == A
-    assert declared.read(NOW + 0.2 + QUIET) == C
-
-
-@pytest.mark.fault("D11")
-@pytest.mark.parametrize("between", [BROKEN, A, C], ids=["invalid", "the old one", "another"])
-def test_d11_an_edit_in_between_begins_the_wait_again(between: Desired | ReconcilerError) -> None:
+@pytest.mark.parametrize("between", [BROKEN, TYPO, A, C], ids=["gone", "invalid", "the old one", "another"])
+def test_d11_an_edit_in_between_begins_the_wait_again(between: Content) -> None:
     """Seen twice and 0.25 s apart, without an edit in between: a file that is being written goes to and fro."""
-    file, declared = followed()
-    file.content = B
-    declared.read(NOW)
-    file.content = between
-    declared.read(NOW + QUIET - 0.01)
-    file.content = B
-    assert declared.read(NOW + QUIET + 0.01) == A
-    assert declared.look_again == pytest.approx(NOW + 2 * QUIET + 0.01)
+    place = saved()
+    place.source.save("worktree:2", B)
+    place.read(NOW)
+    if between is BROKEN:
+        place.source.unreadable = BROKEN
+    else:
+        place.source.save("worktree:1" if between is A else "worktree:3", between)
+    place.read(NOW + QUIET - 0.01)
+    place.source.unreadable = None
+    place.source.save("worktree:2", B)
+    assert models(reading := place.read(NOW + QUIET + 0.01)) == NAMES_A
+    assert reading.look_again == pytest.approx(NOW + 2 * QUIET + 0.01)
 
 
 @pytest.mark.fault("D15")
 def test_what_cannot_be_read_keeps_the_good_one_and_says_so() -> None:
-    file, declared = followed()
-    file.content = BROKEN
-    assert declared.read(NOW) == A
-    assert declared.problem is None, "half an edit is invalid for a moment"
-    assert declared.read(NOW + QUIET) == A
-    assert declared.problem is not None
-    assert declared.problem.subject == "source/worktree"
-    assert (declared.problem.reference, declared.problem.hint) == ("desired-file-missing", "put it back")
-    assert declared.problem.reason.startswith("there is no file")
-    file.content = A
-    assert declared.read(NOW + 1) == A
-    assert declared.problem is None
+    place = saved()
+    place.source.unreadable = BROKEN
+    assert models(first := place.read(NOW)) == NAMES_A
+    assert first.problem is None, "half an edit is gone for a moment"
+    assert models(second := place.read(NOW + QUIET)) == NAMES_A
+    assert second.problem is not None
+    assert second.problem.subject == "source/worktree"
+    assert (second.problem.reference, second.problem.hint) == ("desired-file-missing", "put it back")
+    assert second.problem.reason.startswith("there is no file")
+    place.source.unreadable = None
+    assert waits(place.read(NOW + 1)) == (None, None)
 
 
 def test_an_invalid_one_is_named_by_its_first_error_and_its_place() -> None:
-    file, declared = followed()
-    problems = (
-        Problem(reference="odd", message="it is odd", where="", line=2, column=1, severity="warning"),
-        Problem(reference="bad-port", message="no such port", where="", line=7, column=3),
-        Problem(reference="bad-name", message="no such name", where="", line=9, column=3),
-    )
-    file.content = InvalidDocument("ensemble.yaml", problems, kept="nothing was changed")
-    declared.read(NOW)
-    declared.read(NOW + QUIET)
-    assert declared.problem is not None
-    assert "7:3" in declared.problem.reason
-    assert "no such port" in declared.problem.reason
-    assert "no such name" not in declared.problem.reason
+    place = saved()
+    place.source.save("worktree:2", TYPO)
+    place.read(NOW)
+    problem = place.read(NOW + QUIET).problem
+    assert problem is not None
+    assert "7:3" in problem.reason
+    assert "no such port" in problem.reason
+    assert "no such name" not in problem.reason
 
 
 @pytest.mark.fault("D12")
 def test_d12_a_guard_pauses_and_a_person_releases_exactly_that_revision() -> None:
-    file, declared = followed()
-    file.content = EMPTIED
-    declared.read(NOW)
-    assert declared.problem is None, "not before it is quiet"
-    assert declared.read(NOW + QUIET) == A
-    assert reference(declared) == "emptied"
-    assert "the last good state stays in force" in (declared.problem.reason if declared.problem else "")
-    for other in ("", B.revision, "emptied", f"{EMPTIED.revision}0"):
-        declared.accept(other)
-        assert declared.read(NOW + 1) == A
-        assert reference(declared) == "emptied"
-    declared.accept(EMPTIED.revision)
-    assert declared.read(NOW + 1) == EMPTIED
-    assert (declared.problem, declared.look_again) == (None, None)
+    place = saved()
+    place.source.save("worktree:2", EMPTIED)
+    assert place.read(NOW).problem is None, "not before it is quiet"
+    reading = place.read(NOW + QUIET)
+    assert (models(reading), waits(reading)[0]) == (NAMES_A, "emptied")
+    assert reading.problem is not None
+    assert "the last good state stays in force" in reading.problem.reason
+    for other in ("worktree:1", "emptied", "worktree:20"):
+        place.accept(other)
+        assert waits(place.read(NOW + 1))[0] == "emptied"
+    place.accept("worktree:2")
+    assert models(reading := place.read(NOW + 1)) == ()
+    assert waits(reading) == (None, None)
 
 
 @pytest.mark.fault("D12")
-def test_d12_the_release_of_one_revision_is_none_of_the_next() -> None:
-    file, declared = followed(B)
-    declared.accept(A.revision)
-    file.content = A
-    assert declared.read(NOW) == A, "what a person has seen needs no wait"
-    file.content = EMPTIED
-    declared.read(NOW + 1)
-    assert declared.read(NOW + 1 + QUIET) == A
-    assert reference(declared) == "emptied"
-
-
-@pytest.mark.fault("D11")
-def test_d11_going_back_to_the_first_revision_is_an_edit_like_any_other() -> None:
-    file, declared = followed()
-    file.content = B
-    declared.read(NOW)
-    assert declared.read(NOW + 1) == B
-    file.content = A
-    assert declared.read(NOW + 2) == B
-    assert declared.look_again == NOW + 2 + QUIET
-    assert declared.read(NOW + 3) == A
-
-
-@pytest.mark.fault("D12")
-@pytest.mark.parametrize("first", [EMPTIED, B], ids=["in force at the start", "released before"])
-def test_d12_a_revision_is_released_once(first: Desired) -> None:
-    """A watch begins with an empty file, ten models are added, and `git checkout .` empties it again."""
-    file, declared = followed(first)
-    if first is B:
-        declared.accept(EMPTIED.revision)
-        file.content = EMPTIED
-        assert declared.read(NOW) == EMPTIED
-    file.content = A
-    declared.read(NOW + 1)
-    assert declared.read(NOW + 2) == A
-    file.content = EMPTIED
-    declared.read(NOW + 3)
-    assert declared.read(NOW + 4) == A
-    assert reference(declared) == "emptied"
-
-
-def test_going_back_to_the_good_one_clears_the_pause() -> None:
-    file, declared = followed()
-    file.content = EMPTIED
-    declared.read(NOW)
-    declared.read(NOW + QUIET)
-    file.content = A
-    assert declared.read(NOW + 1) == A
-    assert declared.problem is None
+def test_d12_a_revision_is_released_once() -> None:
+    """A person lets a file be emptied, ten models are added, and `git checkout .` empties it again."""
+    place = saved()
+    place.source.save("worktree:2", EMPTIED)
+    place.read(NOW)
+    place.accept("worktree:2")
+    assert models(place.read(NOW)) == (), "what a person has seen needs no wait"
+    place.source.save("worktree:3", B)
+    place.read(NOW + 1)
+    assert models(place.read(NOW + 2)) == NAMES_B
+    place.source.save("worktree:2", EMPTIED)
+    place.read(NOW + 3)
+    reading = place.read(NOW + 4)
+    assert (models(reading), waits(reading)[0]) == (NAMES_B, "emptied")
 
 
 def test_a_guard_is_asked_again_for_what_it_has_refused() -> None:
     """The world may have changed: what would have ended a server ends nothing once that is gone."""
-    file, asked, answer = File(A), list[str](), [("shrinks", "too much"), None]
+    answers: list[tuple[str, str] | None] = [("shrinks", "too much"), None]
+    place = committed()
+    place.followed = Followed(
+        Following(
+            source=place.source,
+            mode=place.mode,
+            place="/repo/ensemble.yaml",
+            parse=place.source.parse,
+            guard=lambda newer: answers.pop(0),
+            rules="these",
+            kept=place.kept.get,
+        )
+    )
+    place.source.commit("c2", B)
+    assert models(place.read(NOW)) == NAMES_A
+    assert models(place.read(NOW + 1)) == NAMES_B
+    assert not answers
 
-    def changing(newer: Desired) -> tuple[str, str] | None:
-        asked.append(newer.revision)
-        return answer.pop(0)
 
-    declared = Followed(A, file.read, changing)
-    file.content = B
-    declared.read(NOW)
-    assert declared.read(NOW + 1) == A
-    assert declared.read(NOW + 2) == B
-    assert asked == [B.revision] * 2
+# ---------------------------------------------------------------------------------------------------------- commits
 
 
-def test_the_same_revision_is_not_taken_for_an_edit() -> None:
-    file, declared = followed()
-    file.content = replace(A)
-    assert declared.read(NOW) is A
-    assert declared.look_again is None
+def test_a_commit_is_taken_at_once_and_read_once() -> None:
+    place = committed()
+    place.source.commit("c2", B)
+    reading = place.read(NOW)
+    assert (models(reading), waits(reading)) == (NAMES_B, (None, None))
+    for after in range(5):
+        place.read(NOW + after)
+    assert place.source.reads == ["c1", "c2"]
+
+
+@pytest.mark.fault("D24")
+def test_d24_a_commit_that_does_not_validate_keeps_the_last_good_one_and_both_are_known() -> None:
+    place = committed()
+    place.source.commit("c2", TYPO)
+    for after in range(3):
+        reading = place.read(NOW + after)
+        assert models(reading) == NAMES_A
+        assert reading.problem is not None
+        assert reading.problem.subject == "source/commit"
+    assert place.source.reads == ["c1", "c2"], "what is wrong with a commit stays wrong"
+    source = place.ledger.source
+    assert source is not None
+    assert (source.revision, source.refused, source.reference) == ("c1", "c2", "invalid-document")
+    place.source.commit("c3", C)
+    reading = place.read(NOW + 9)
+    assert (models(reading), waits(reading)) == (NAMES_C, (None, None))
+    assert place.ledger.source is not None
+    assert (place.ledger.source.revision, place.ledger.source.refused) == ("c3", "")
+
+
+def test_what_failed_for_the_moment_is_tried_again() -> None:
+    place = committed()
+    place.source.commit("c2", B)
+    place.source.unreadable = ReconcilerError("git-hangs", "git hangs", hint="wait", code=ExitCode.ENVIRONMENT)
+    assert waits(place.read(NOW)) == ("git-hangs", None)
+    place.source.unreadable = None
+    assert models(place.read(NOW + 2)) == NAMES_B
+
+
+@pytest.mark.fault("D22")
+def test_d22_rewritten_history_is_a_pause_until_a_person_releases_it() -> None:
+    place = committed()
+    place.source.commit("c2", B)
+    place.read(NOW)
+    place.source.commit("x2", C, onto="c1")
+    reading = place.read(NOW + 1)
+    assert (models(reading), waits(reading)[0]) == (NAMES_B, "history-rewritten")
+    place.restart()
+    assert waits(place.read(NOW + 2))[0] == "history-rewritten"
+    place.accept("x2")
+    assert models(place.read(NOW + 3)) == NAMES_C
+
+
+@pytest.mark.fault("D19")
+def test_d19_a_rebase_under_way_pauses_and_its_end_releases() -> None:
+    place = committed()
+    place.source.commit("c2", B)
+    place.source.paused = "rebase-in-progress", "a rebase is under way"
+    reading = place.read(NOW)
+    assert (models(reading), waits(reading)[0]) == (NAMES_A, "rebase-in-progress")
+    place.accept("c2")
+    assert models(place.read(NOW + 1)) == NAMES_A, "a person ends a rebase by ending it"
+    place.source.paused = None
+    assert models(place.read(NOW + 2)) == NAMES_B
+
+
+@pytest.mark.fault("S26")
+def test_s26_every_commit_since_the_last_one_must_be_trusted() -> None:
+    place = committed()
+    place.source.untrusted = {"c2"}
+    place.source.commit("c2", B)
+    place.source.commit("c3", C)
+    reading = place.read(NOW)
+    assert (models(reading), waits(reading)[0]) == (NAMES_A, "commit-untrusted")
+    assert "c2" not in place.source.reads, "what nobody trusts is not even read"
+
+
+def test_a_restart_goes_on_with_the_last_good_one_although_the_newest_is_bad() -> None:
+    place = committed()
+    place.source.commit("c2", TYPO)
+    place.read(NOW)
+    place.restart()
+    reading = place.read(NOW + 1)
+    assert models(reading) == NAMES_A
+    assert reading.desired.revision == "c1"
+    del place.source.contents["c1"]  # collected: nobody can read that commit any more
+    place.restart()
+    assert models(place.read(NOW + 2)) == NAMES_A
+
+
+def test_edits_that_nobody_has_committed_are_known_and_ignored() -> None:
+    place = committed()
+    place.source.uncommitted = ("ensemble.yaml",)
+    first = place.read(NOW)
+    assert (models(first), first.glance_at) == (NAMES_A, NOW + EDITING)
+    assert first.record is not None
+    assert first.record.uncommitted == (), "somebody may be about to commit it"
+    reading = place.read(NOW + EDITING)
+    assert (models(reading), reading.glance_at) == (NAMES_A, None)
+    assert reading.record is not None
+    assert reading.record.uncommitted == ("ensemble.yaml",)
+
+
+@pytest.mark.parametrize("first", [TYPO, EMPTIED], ids=["invalid", "guarded"])
+def test_with_nothing_good_before_a_bad_one_is_an_error(first: Content) -> None:
+    place = Place(Repository(ref="refs/heads/main"), Mode.COMMIT)
+    place.source.commit("c1", first)
+    with pytest.raises(ReconcilerError):
+        place.read(NOW)
+
+
+# ----------------------------------------------------------------------------------------------------------- pinned
+
+
+def test_what_was_gone_back_to_stays_until_something_newer_and_other_comes() -> None:
+    place = committed()
+    place.source.commit("c2", B)
+    place.read(NOW)
+    place.pin(A, "c1", "c2", B)
+    for restart in (False, True):
+        if restart:
+            place.restart()
+        reading = place.read(NOW + 1)
+        assert (models(reading), waits(reading)) == (NAMES_A, (None, None))
+        assert reading.desired.revision == "c1"
+    place.source.commit("c3", B)
+    assert models(place.read(NOW + 2)) == NAMES_A, "a newer commit of the same content is the same mistake"
+    assert place.ledger.pin is not None
+    assert place.ledger.pin.bad == "c3"
+    place.source.commit("c4", TYPO)
+    assert models(place.read(NOW + 3)) == NAMES_A
+    place.source.commit("c5", C)
+    assert models(place.read(NOW + 4)) == NAMES_C
+    assert place.ledger.pin is None
+
+
+def test_a_person_can_want_what_was_left_all_the_same() -> None:
+    place = committed()
+    place.source.commit("c2", B)
+    place.read(NOW)
+    place.pin(A, "c1", "c2", B)
+    place.read(NOW + 1)
+    place.accept("c2")
+    assert models(place.read(NOW + 2)) == NAMES_B
+    assert place.ledger.pin is None

@@ -1,15 +1,18 @@
 """A state that cannot be saved, and a look that fails: the loop goes on, and what people said is not lost."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import pytest
+
+from reconciler.desired.canonical import restored
 from reconciler.engine.loop import Engine, Tick
 from reconciler.engine.requests import Asked, Request
 from reconciler.model.event import Event, EventKind
 from reconciler.model.ledger import Ledger
 from reconciler.model.problem import ExitCode, ReconcilerError
-from reconciler.ports.host import StateStore
+from reconciler.ports.host import NO_CONTENTS, StateStore
 from tests.world.drive import Edited, planner
 from tests.world.virtual_time import run
 
@@ -29,11 +32,14 @@ class Failing:
     def events(self, after: int = 0, last: int = 10_000) -> tuple[Event, ...]:
         return self._real.events(after, last)
 
-    def save(self, ledger: Ledger, events: Sequence[Event] = ()) -> None:
+    def content(self, digest: str) -> bytes | None:
+        return self._real.content(digest)
+
+    def save(self, ledger: Ledger, events: Sequence[Event] = (), contents: Mapping[str, bytes] = NO_CONTENTS) -> None:
         if self.left:
             self.left -= 1
             raise ReconcilerError("state-unavailable", "the disk is full", hint="free some", code=ExitCode.ENVIRONMENT)
-        self._real.save(ledger, events)
+        self._real.save(ledger, events, contents)
 
 
 def test_a_request_outlives_a_save_that_failed() -> None:
@@ -68,8 +74,27 @@ def test_a_request_outlives_a_save_that_failed() -> None:
     assert len(of(world.history[before:], EventKind.SUSPENDED)) == 1
 
 
+def test_what_comes_in_force_is_kept_although_a_request_was_saved_before_it() -> None:
+    given = scenario()
+    world = given.world()
+    state = Failing(world.host().state, times=1)
+    engine = Engine(replace(world.host(), state=state), planner(), Edited(given.wanted(world)), given.host_file)
+
+    async def main() -> None:
+        with pytest.raises(ReconcilerError):
+            engine.tick()
+        engine.request(Request(do=Asked.STOP, labels=("fast",), reason="lunch").change)
+        engine.tick()
+
+    run(main(), world.time)
+    world.verify()
+    content = state.content(world.ledger.generations[0].content)
+    assert content is not None
+    assert restored(content, given.desired.revision) == given.desired
+
+
 def test_who_is_no_longer_declared_is_not_said_to_run_again() -> None:
-    """The suspension goes with the label; nobody has started it, and no time was over."""
+    """What a person has said stays; nobody has started it, and no time was over."""
     given = scenario(["deep", "fast"])
     world = given.world()
     settle(given, world)
@@ -78,5 +103,5 @@ def test_who_is_no_longer_declared_is_not_said_to_run_again() -> None:
     without = replace(given.desired, state=replace(given.desired.state, models=models), revision="worktree:1")
     before = len(world.history)
     settle(replace(given, desired=without), world)
-    assert "fast" not in world.ledger.suspensions
+    assert world.ledger.suspensions["fast"].reason == "lunch"
     assert of(world.history[before:], EventKind.RESUMED) == []

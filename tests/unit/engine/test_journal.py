@@ -114,14 +114,16 @@ def test_a_swap_of_a_server_with_a_route() -> None:
     told = [(event.kind, event.action) for event in world.history[before:] if event.kind is not EventKind.WAITING]
     started, done = EventKind.STARTED, EventKind.DONE
     assert told == [
-        *((EventKind.REVISION, ""), (started, "publish"), (done, "publish"), (started, "stop"), (done, "stop")),
+        *((EventKind.REVISION, ""), (started, "preflight"), (done, "preflight")),
+        *((started, "publish"), (done, "publish"), (started, "stop"), (done, "stop")),
         *((started, "launch"), (done, "launch"), (EventKind.PROVED, ""), (started, "publish"), (done, "publish")),
         (EventKind.SETTLED, ""),
     ]
     texts = [event.text for event in world.history[before:] if event.kind is started]
-    assert texts[0] == "withdraw fast"
-    assert "options.temp: none -> 0.5 (restart)" in texts[1]
-    assert texts[3] == "route fast"
+    assert texts[0] == "what is to replace it is tried out first"
+    assert texts[1] == "withdraw fast"
+    assert "options.temp: none -> 0.5 (restart)" in texts[2]
+    assert texts[4] == "route fast"
 
 
 def test_another_revision_that_changes_nothing_is_told_and_nothing_else() -> None:
@@ -335,7 +337,7 @@ def test_a_history_that_was_cut_off_is_recalled_as_far_as_it_goes() -> None:
     history = [event(EventKind.CLEARED, "gone"), event(EventKind.BLOCKED, "there"), event(EventKind.STARTED)]
     recalled = journal.recalled(history)
     assert (recalled.revision, recalled.settled) == ("r", False)
-    assert recalled.blocked == {(FAST, "there")}
+    assert recalled.blocked == {(FAST, "there", "")}
     assert journal.recalled([*history, event(EventKind.SETTLED)]).settled
     assert journal.recalled([*history, event(EventKind.SETTLED), event(EventKind.BLOCKED, "b")]).settled
 

@@ -41,6 +41,16 @@ def test_stop_again_is_the_later_word() -> None:
     assert after.suspensions["vl"] == STOPPED
 
 
+def test_a_suspension_has_an_end_and_a_stop_has_none() -> None:
+    until = Request(do=Asked.SUSPEND, labels=("fast",), reason="noise", until=NOW + 60, by="ana").change(FULL, NOW)
+    assert until.suspensions["fast"] == Suspension(since=NOW, reason="noise", until=NOW + 60, by="ana")
+    longer = Request(do=Asked.SUSPEND, labels=("fast",), reason="more", until=NOW + 90).change(until, NOW + 30)
+    assert longer.suspensions["fast"] == Suspension(since=NOW + 30, reason="more", until=NOW + 90)
+    stopped = Request(do=Asked.STOP, labels=("fast",), reason="broken", until=NOW + 9).change(longer, NOW + 40)
+    assert stopped.suspensions["fast"] == Suspension(since=NOW + 40, reason="broken", until=None)
+    assert Request(do=Asked.START, labels=("fast",)).change(longer, NOW + 50) == FULL
+
+
 def test_start_ends_suspensions_and_forgets_no_failure() -> None:
     after = Request(do=Asked.START, labels=("deep", "never-heard-of")).change(FULL, NOW)
     assert after == replace(FULL, suspensions={"vl": STOPPED})
@@ -83,5 +93,6 @@ def test_no_labels_change_nothing_and_no_request_changes_what_it_is_given(do: As
     assert before == FULL
 
 
-def test_every_request_is_one_of_six_words() -> None:
-    assert {str(do) for do in Asked} == {"apply", "stop", "start", "retry", "offload", "restore"}
+def test_every_request_is_one_of_these_words() -> None:
+    words = ["accept", "apply", "offload", "restore", "retry", "rollback", "start", "stop", "suspend"]
+    assert sorted(map(str, Asked)) == words

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.model.ledger import ServiceProof
+from reconciler.model.ledger import Attempt, ServiceProof
 from reconciler.model.names import Subject, artifact_subject, gateway_subject, server_subject, source_subject
 from reconciler.model.observed import Present, Unknown
 from reconciler.model.plan import Blocked
@@ -65,8 +65,8 @@ def test_a_server_that_differs_shows_where(tmp_path: Path) -> None:
     assert seen["temp"] == ("", "1"), "what only the running one has is shown as well"
     assert seen["weights"][1] == "aaaaaaaaaaaa, complete", "the weights that are there, not those that are served"
     assert seen["listener"] == ("", "8100 is free")
-    assert found.next == ()
-    assert [waiting.reference for waiting in found.waiting] == ["waiting-for-withdrawal"]
+    assert found.next == ("preflight: what is to replace it is tried out first",)
+    assert found.waiting == ()
     assert found.status is not None
     assert found.status.sync is Sync.OUT_OF_SYNC
 
@@ -124,6 +124,23 @@ def test_a_taken_port_says_by_whom(tmp_path: Path, listener: str, shown: str) ->
     assert sides(found)["listener"] == ("", shown)
     assert {blocked.reference for blocked in found.blocked} <= {"port-occupied", "observation-unknown"}
     assert found.blocked
+
+
+@pytest.mark.parametrize(("changed", "differs"), [("", False), ("spec_hash", True), ("artifact", True)])
+def test_a_failure_of_another_declaration_is_not_taken_for_one_of_this(
+    tmp_path: Path, changed: str, differs: bool
+) -> None:
+    decision = decided(tmp_path, RUNS)
+    facts, target = decision.view.facts, decision.view.targets["fast"]
+    assert isinstance(target.artifact, Present)
+    spec_hash = "another" if changed == "spec_hash" else target.spec_hash
+    artifact = "another" if changed == "artifact" else target.artifact.value.identity
+    failed = Attempt(
+        spec_hash=spec_hash, artifact=artifact, cause="load-failed", count=1, first=NOW, last=NOW, retry_at=NOW
+    )
+    facts = replace(facts, ledger=replace(facts.ledger, attempts={"fast": failed}))
+    found = explain(replace(decision, view=replace(decision.view, facts=facts)), server_subject("fast"))
+    assert (found.attempt, found.attempt_differs) == (failed, differs)
 
 
 def test_what_is_remembered_is_shown(tmp_path: Path) -> None:

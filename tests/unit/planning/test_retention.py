@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.model.ledger import ProvedSet
-from reconciler.planning import retention
+from reconciler.model.generation import Generation, ProvedServer
+from reconciler.model.supply import Holding, Place
+from reconciler.planning import holdings, retention
 from reconciler.planning.forecast import Forecast
 from tests.unit.planning.conftest import Tell
 
@@ -172,17 +173,19 @@ def test_what_went_away_is_not_brought_back_for_its_name(tell: Tell, name: str) 
     assert outcome.settled
 
 
-def sets(*artifacts: str) -> ProvedSet:
-    return ProvedSet(at=1.0, revision="r", artifacts=frozenset(artifacts))
+def proved(number: int, entry: str, draft: str = "", at: float | None = 1.0) -> Generation:
+    """A generation with one server, which loaded this."""
+    reference, _, identity = entry.partition(" ")
+    server = ProvedServer(reference=reference, artifact=identity, draft=draft, spec_hash="a" * 12, port=8100, at=1.0)
+    return Generation(number=number, at=1.0, revision="r", content="", servers={"fast": server}, proved_at=at)
 
 
-def test_the_last_three_proved_ensembles_are_remembered_once_each(tell: Tell) -> None:
-    ledger = tell(HEAD + FAST, BASE).first.facts.ledger
-    for one in (sets("a 1"), sets("b 1"), sets("a 1"), sets("c 1"), sets("d 1")):
-        ledger = replace(ledger, generations=retention.remembered(ledger, one))
-    assert [sorted(g.artifacts) for g in ledger.generations] == [["d 1"], ["c 1"], ["a 1"]]
-    assert retention.remembered(ledger, None) == ledger.generations
-    assert retention.remembered(ledger, replace(sets("d 1"), at=9.0)) == ledger.generations
+def needs(outcome: Forecast, *generations: Generation, current: int = 0) -> list[str]:
+    """Why the repository acme/base is kept, as far as a return goes."""
+    facts = outcome.first.facts
+    facts = replace(facts, ledger=replace(facts.ledger, generations=generations, current=current))
+    found = retention.roots(facts, outcome.first.targets, "acme/base")
+    return [root.reason for root in found if root.kind == "generation"]
 
 
 @pytest.mark.parametrize(
@@ -195,16 +198,34 @@ def test_the_last_three_proved_ensembles_are_remembered_once_each(tell: Tell) ->
         ("/cache/models--acme--base/snapshots/c0ffee c0ffee", True),
     ],
 )
-def test_a_proved_ensemble_keeps_what_it_was_served_from(tell: Tell, entry: str, kept: bool) -> None:
+def test_a_proved_generation_keeps_what_it_was_served_from(tell: Tell, entry: str, kept: bool) -> None:
+    said = needs(tell(HEAD + FAST, SERVED), proved(4, entry))
+    assert said == (["a return to generation 4 needs it"] if kept else [])
+
+
+def test_its_draft_is_kept_too(tell: Tell) -> None:
+    other = proved(4, "acme/other@main 1", draft="acme/base@main c0ffee")
+    assert needs(tell(HEAD + FAST, SERVED), other) == ["a return to generation 4 needs it"]
+
+
+def test_one_that_was_never_proved_keeps_nothing_once_it_is_left(tell: Tell) -> None:
+    outcome, left = tell(HEAD + FAST, SERVED), proved(4, "acme/base@main c0ffee", at=None)
+    assert needs(outcome, left) == []
+    assert needs(outcome, left, current=4) == ["a return to generation 4 needs it"]
+
+
+def test_the_last_three_that_were_proved_keep_theirs(tell: Tell) -> None:
+    generations = [proved(number, "acme/base@main c0ffee") for number in (9, 8, 7, 6)]
+    generations.insert(1, proved(10, "acme/base@main c0ffee", at=None))
+    said = needs(tell(HEAD + FAST, SERVED), *generations)
+    assert said == [f"a return to generation {number} needs it" for number in (9, 8, 7)]
+
+
+def test_what_a_return_needs_is_said_of_a_conversion_too(tell: Tell) -> None:
     outcome = tell(HEAD + FAST, SERVED)
-    facts = replace(outcome.first.facts, ledger=replace(outcome.first.facts.ledger, generations=(sets(entry),)))
-    found = [root.kind for root in retention.roots(facts, outcome.first.targets, "acme/base")]
-    assert found == (["generation"] if kept else [])
-
-
-def test_the_draft_of_a_proved_ensemble_is_kept(tell: Tell) -> None:
-    draft = "    draft: {repo: acme/tiny}\n"
-    here = "artifacts: {acme/base@main: {}, acme/tiny@main: {}}\nservers: {raw: {}}\n"
-    outcome = tell(HEAD + RAW + draft, here)
-    (proved,) = outcome.final.facts.ledger.generations
-    assert {entry.partition(" ")[0] for entry in proved.artifacts} == {"acme/base@main", "acme/tiny@main"}
+    made = outcome.first.facts.observed.storage.conversions["acme/base@main"][0].artifact
+    facts = outcome.first.facts
+    old = replace(facts.ledger, generations=(proved(4, f"acme/base@main {made.identity}"),))
+    holding = Holding(place=Place.CONVERTED, name="x", path=made.path, bytes=1, references=(), identity=made.identity)
+    (kept,) = holdings.kept(replace(facts, ledger=old), {}, (holding,), {})
+    assert [root.reason for root in kept.roots if root.kind == "generation"] == ["a return to generation 4 needs it"]

@@ -79,7 +79,7 @@ def test_a_port_moves_only_with_its_acknowledgement(tell: Tell, declared: str, a
         "ledger: {leases: {fast: 8100}}\n",
     )
     if acknowledged:
-        assert [kind for kind, _ in kinds(outcome)] == ["publish", "stop", "launch", "publish"]
+        assert [kind for kind, _ in kinds(outcome)] == ["preflight", "publish", "stop", "launch", "publish"]
         assert outcome.final.facts.observed.servers["fast"].port == 8101
     else:
         assert kinds(outcome) == []
@@ -91,7 +91,7 @@ def test_promotion_from_an_automatic_port_is_an_explicit_move(tell: Tell) -> Non
     trial = "ledger: {leases: {fast: 8120}}\nservers: {fast: {port: 8120}}\n"
     assert kinds(tell(f"{HEAD}models:\n{FAST}", HERE + trial)) == []
     promoted = tell(f"{HEAD}models:\n{FAST}    moved_from: 8120\n", HERE + trial)
-    assert [kind for kind, _ in kinds(promoted)] == ["stop", "launch"]
+    assert [kind for kind, _ in kinds(promoted)] == ["preflight", "stop", "launch"]
 
 
 @pytest.mark.req("S1-104")
@@ -246,7 +246,7 @@ def test_d13_more_than_half_of_what_runs_ends_by_one_revision(tell: Tell, runnin
 
 def test_servers_that_are_replaced_trip_no_guard(tell: Tell) -> None:
     outcome = tell(f"{HEAD}models:\n{FAST}", f"{HERE}servers: {{fast: {{{SWAPPED}}}}}\n")
-    assert [kind for kind, _ in kinds(outcome)] == ["stop", "launch"]
+    assert [kind for kind, _ in kinds(outcome)] == ["preflight", "stop", "launch"]
     assert guards(outcome) == ()
 
 
@@ -255,10 +255,11 @@ def test_review_a1_an_option_that_is_added_or_removed_restarts_the_server(tell: 
     plain = f"{HEAD}models:\n{FAST}"
     without, with_ = "servers: {fast: {}}\n", "servers: {fast: {fields: {options.temp: '0.5'}}}\n"
     assert [kind for kind, _ in kinds(tell(options, HERE + "servers: {fast: {fields: {options.temp: ''}}}\n"))] == [
+        "preflight",
         "stop",
         "launch",
     ]
-    assert [kind for kind, _ in kinds(tell(plain, HERE + with_))] == ["stop", "launch"]
+    assert [kind for kind, _ in kinds(tell(plain, HERE + with_))] == ["preflight", "stop", "launch"]
     assert kinds(tell(options, HERE + with_)) == []
     assert kinds(tell(plain, HERE + without)) == []
 
@@ -294,4 +295,4 @@ def test_review_a9_another_spelling_of_what_is_served_restarts_nothing(tell: Tel
 def test_review_a10_another_draft_model_restarts_the_server(tell: Tell) -> None:
     desired = f"{HEAD}models:\n{FAST}    draft: {{repo: acme/slow}}\n"
     served = "servers: {fast: {fields: {draft: acme/slow@main 0ld}}}\n"
-    assert [kind for kind, _ in kinds(tell(desired, HERE + served))] == ["stop", "launch"]
+    assert [kind for kind, _ in kinds(tell(desired, HERE + served))] == ["preflight", "stop", "launch"]

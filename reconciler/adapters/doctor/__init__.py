@@ -1,0 +1,1 @@
+"""Looking at a machine for what may be wrong with it: nothing is changed, and what is made for a trial is removed."""

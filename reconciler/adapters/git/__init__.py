@@ -1,0 +1,1 @@
+"""Following a git repository: which commit a ref names, what is in it, and what speaks against taking it."""

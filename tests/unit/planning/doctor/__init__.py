@@ -1,0 +1,1 @@
+"""What an examination thinks of what it has seen."""
