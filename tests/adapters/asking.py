@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ParamSpec
 
 from reconciler.adapters.diagnosis import LogDiagnosis
-from reconciler.adapters.inquiry import PACE
+from reconciler.adapters.inquiry import PACE, Pace
 from reconciler.adapters.listeners import LocalListeners
 from reconciler.adapters.prober import CompletionProber
 from reconciler.backends.base import Question
@@ -105,10 +105,11 @@ class Counting(MlxLm):
 class Asker:
     """The prober that is tested, on real ports, with the time in the test's hand."""
 
-    def __init__(self, backend: MlxLm | None = None) -> None:
+    def __init__(self, backend: MlxLm | None = None, pace: Pace = PACE) -> None:
         self.now = EPOCH
         backends = {"mlx-lm": backend or MlxLm()}
-        self.prober = CompletionProber(backends, LogDiagnosis(backends), LocalListeners().look, lambda: self.now)
+        look = LocalListeners().look
+        self.prober = CompletionProber(backends, LogDiagnosis(backends), look, lambda: self.now, pace=pace)
 
     async def becomes(self, process: ServerProcess, health: Health, proof: ServiceProof | None = None) -> ServerProcess:
         """Wait for evidence until the process is judged so."""
@@ -128,8 +129,8 @@ class Asker:
 
 
 @asynccontextmanager
-async def asking(backend: MlxLm | None = None) -> AsyncIterator[Asker]:
-    asker = Asker(backend)
+async def asking(backend: MlxLm | None = None, pace: Pace = PACE) -> AsyncIterator[Asker]:
+    asker = Asker(backend, pace)
     try:
         yield asker
     finally:

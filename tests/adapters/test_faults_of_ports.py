@@ -15,20 +15,18 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.adapters import inquiry
-from reconciler.adapters.inquiry import MISSES, REPEAT
+from reconciler.adapters.inquiry import MISSES, Pace
 from reconciler.adapters.listeners import LocalListeners
 from reconciler.model.desired import Desired, DesiredState, Gateways, LiteLlmSpec, ModelSpec, Source, launch_reference
 from reconciler.model.event import EventKind
 from reconciler.model.host import HostFile, Memory
 from reconciler.model.names import server_subject
 from reconciler.model.observed import Absent, Artifact, Health, Present
-from tests.adapters.conftest import Listen
-from tests.adapters.servers import Servers, until
 from tests.adapters.asking import (
     COMPLETION,
     EPOCH,
     FRAMES,
+    REPEAT,
     Counting,
     FreePorts,
     Stub,
@@ -38,6 +36,8 @@ from tests.adapters.asking import (
     server,
 )
 from tests.adapters.asking import until as soon
+from tests.adapters.conftest import Listen
+from tests.adapters.servers import Servers, until
 from tests.unit.desired.reading import NOTHING, bundle, problems, read
 from tests.world.drive import Edit, Scenario, apply, facts, planner
 from tests.world.truth import Gateway, Truth
@@ -111,16 +111,15 @@ async def test_p03_a_port_that_went_to_another_is_lost(program: Program) -> None
 @pytest.mark.fault("P08")
 @in_a_loop
 async def test_p08_a_wedged_server_is_condemned_only_while_its_log_stands_still(
-    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    program: Program, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(inquiry, "REPEAT_TIMEOUT", 0.1)
-    monkeypatch.setattr(inquiry, "_LONGEST_PAUSE", 0.1)
     busy, log = 2 * MISSES, tmp_path / "log"
     log.write_text("")
     backend = Counting(lambda: log.write_text("." * min(backend.count, busy)))
-    async with asking(backend) as asker:
+    pace = Pace(shortest=0.1, longest=0.1, repeat=0.1, misses=0.4)
+    async with asking(backend, pace) as asker:
         process = server(program[1], pid=program[0].pid, log=log)
-        proof = asker.proof(process, REPEAT)
+        proof = asker.proof(process, 1)
         os.kill(program[0].pid, signal.SIGSTOP)
         asker.prober.judged(process, proof)
         await soon(lambda: backend.count == busy, "more questions than it may miss")
@@ -133,11 +132,10 @@ async def test_p08_a_wedged_server_is_condemned_only_while_its_log_stands_still(
 @pytest.mark.fault("P08")
 @in_a_loop
 async def test_p08_a_server_that_goes_on_again_keeps_its_proof(
-    program: Program, monkeypatch: pytest.MonkeyPatch
+    program: Program,
 ) -> None:
-    monkeypatch.setattr(inquiry, "REPEAT_TIMEOUT", 0.5)
     backend = Counting(lambda: os.kill(program[0].pid, signal.SIGCONT) if backend.count == MISSES else None)
-    async with asking(backend) as asker:
+    async with asking(backend, Pace(shortest=0.5, longest=0.5, misses=1.6)) as asker:
         process = server(program[1], pid=program[0].pid)
         os.kill(program[0].pid, signal.SIGSTOP)
         proof = asker.proof(process, REPEAT)

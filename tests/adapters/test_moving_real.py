@@ -43,6 +43,7 @@ def place(tmp_path: Path) -> Place:
 # ------------------------------------------------------------------------------------------------- every step
 
 
+@pytest.mark.heavy
 @pytest.mark.fault("O01", "O02", "O18")
 @pytest.mark.parametrize("act", [0, errno.EIO, errno.ENOSPC], ids=["kill", "EIO", "ENOSPC"])
 @pytest.mark.parametrize("direction", ["offload", "restore"])

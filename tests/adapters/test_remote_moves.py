@@ -79,6 +79,7 @@ def test_the_source_is_removed_only_after_a_second_connection_has_verified_the_c
     assert os.listdir(place.volume) == FAR
 
 
+@pytest.mark.heavy
 @pytest.mark.fault("O12", "O15")
 @pytest.mark.parametrize(("of", "first", "step"), [("answers", 1, 2), ("answers", 2, 2), ("requests", 1, 7)])
 def test_a_move_survives_the_loss_of_the_connection_at_any_point(

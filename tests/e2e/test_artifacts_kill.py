@@ -22,7 +22,7 @@ from .ensemble import until
 from .supplied import BITS, WEIGHTS, Supplied, digests, supplied
 from .test_lifecycle import answer
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.heavy, pytest.mark.timeout(240)]
 
 HUGE: Final = 2**30
 """Bytes that take a moment to read; a file of zeros, for which the disk has no room to give."""

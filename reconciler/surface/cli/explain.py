@@ -78,7 +78,7 @@ def _resolved(decision: Decision, said: str, events: tuple[Event, ...]) -> Subje
     raise ReconcilerError(
         "unknown-subject",
         f"nothing is known about {said!r}",
-        hint=f"did you mean {near[0]}" if near else f"there is: {', '.join(known) or 'nothing'}",
+        hint=f"did you mean {near[0]}?" if near else f"there is: {', '.join(known) or 'nothing'}",
         code=ExitCode.USAGE,
     )
 

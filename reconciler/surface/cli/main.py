@@ -165,7 +165,7 @@ def _refused(error: ReconcilerError, arguments: Sequence[str]) -> int:
 
 
 def _sentence(hint: str) -> str:
-    return hint[:1].upper() + hint[1:] + ("" if hint.endswith(".") else ".")
+    return hint[:1].upper() + hint[1:] + ("" if hint.endswith((".", "?")) else ".")
 
 
 def _wants_json(arguments: Sequence[str]) -> bool:
