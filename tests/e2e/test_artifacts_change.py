@@ -53,13 +53,6 @@ def test_other_bits_bring_the_base_back_and_the_old_server_serves_until_they_are
     kinds = [kind for kind, _ in machine.planned()]
     verbs = [kind for kind in kinds if kind != "publish"]
     assert verbs == ["restore", "convert", "preflight", "stop", "launch", "offload"]
-        "restore",
-        "convert",
-        "preflight",
-        "stop",
-        "launch",
-        "offload",
-    ]
     with machine.applying() as applying:
         until(
             lambda: any(p.name.startswith(".") for p in machine.conversions("acme/base")), "it is converted", applying
