@@ -19,7 +19,7 @@ from .ensemble import alive, until
 from .supplied import BITS, WEIGHTS, Supplied, digests, flip, supplied
 from .test_lifecycle import answer
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.heavy, pytest.mark.timeout(240)]
 
 
 @pytest.fixture

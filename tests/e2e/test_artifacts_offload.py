@@ -15,7 +15,7 @@ from tests.cli.home import Home
 from .supplied import BITS, WEIGHTS, Supplied, digests, flip, supplied
 from .test_lifecycle import answer
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.heavy, pytest.mark.timeout(240)]
 
 BASE = "artifact/acme/base@main"
 LINE = "A base with a line."

@@ -225,8 +225,11 @@ class Machine:
         return found
 
     def pid(self, label: str) -> int:
-        """Who serves a label; 0 while it is being started."""
-        return int(self.record(label)["pid"] or 0)
+        """Who serves a label; 0 while it is being started, or has just ended."""
+        try:
+            return int(self.record(label)["pid"] or 0)
+        except FileNotFoundError:
+            return 0
 
     def labels(self) -> list[str]:
         """Which labels have a run record."""
