@@ -16,17 +16,21 @@ def guards(forecast: Forecast) -> tuple[tuple[str, str], ...]:
 
     A person who looks at a plan sees them and decides. A server that is replaced does not count: it comes back.
     """
-    before, after = _running(forecast.first.facts), _running(forecast.final.facts)
-    ending = sorted(before - after)
+    facts = forecast.first.facts
+    running, after = _of(facts, Standing.OURS), _of(forecast.final.facts, Standing.OURS)
+    # Whoever has just died is about to be started again: a death must not open the way for what takes it away.
+    dead = _of(facts, Standing.GONE) & {label for g in facts.ledger.generations for label in g.servers}
+    before = running | dead
+    ending = sorted((running - after) | (dead - facts.desired.state.models.keys()))
     if not ending:
         return ()
     names = ", ".join(ending)
-    if not forecast.first.facts.desired.state.models:
+    if not facts.desired.state.models:
         return (("emptied", f"nothing is declared any more, and {len(ending)} running servers would end: {names}"),)
     if len(ending) * SHARE > len(before):
         return (("shrinks", f"{len(ending)} of {len(before)} running servers would end by one revision: {names}"),)
     return ()
 
 
-def _running(facts: Facts) -> set[str]:
-    return {label for label, server in facts.observed.servers.items() if server.standing is Standing.OURS}
+def _of(facts: Facts, standing: Standing) -> set[str]:
+    return {label for label, server in facts.observed.servers.items() if server.standing is standing}
