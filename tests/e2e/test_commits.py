@@ -294,3 +294,18 @@ def test_the_branch_that_was_followed_stays_the_one(machine: Committed) -> None:
     machine.in_force(machine.commit(machine.text("alpha", "gamma"), "meant"), again)
     assert machine.one_each("alpha", "gamma")["alpha"] == before["alpha"]
     assert os.path.exists(machine.file)
+
+
+@pytest.mark.fault("D25")
+def test_d25_of_a_storm_of_commits_the_newest_counts_and_nobody_is_restarted_for_the_others(machine: Committed) -> None:
+    watch, _ = running(machine, "alpha", "beta")
+    before = machine.one_each("alpha", "beta")
+    text = machine.text("alpha", "beta")
+    for number in range(60):
+        more = f"defaults: {{max_output_tokens: {900 + number}}}\nmodels:"
+        last = machine.commit(text.replace("models:", more))
+    machine.in_force(last, watch)
+    assert machine.one_each("alpha", "beta") == before
+    taken = [e["revision"] for e in machine.told("revision")]
+    assert taken[-1] == last
+    assert len(taken) == len(set(taken))

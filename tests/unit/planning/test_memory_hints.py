@@ -48,6 +48,7 @@ def test_what_would_fit_is_said(wanted: MemoryNeed, limit: int, words: str) -> N
     assert words in memory.what_fits(wanted, limit)
 
 
+@pytest.mark.fault("X12")
 def test_a_model_that_is_too_big_for_the_machine_is_told_a_context_that_really_fits(tell: Tell) -> None:
     machine = "artifacts: {acme/fast@main: {kv: 1000000}}\nhost: {memory: {budget: 64GiB}}\n"
     reason, hint = refusal(tell(HEAD + FAST, machine))
