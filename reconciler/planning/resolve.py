@@ -59,6 +59,7 @@ class Resolver:
             facts.host,
             desired.revision,
             facts.ledger.current,
+            facts.ledger.pin is None,
         )
         made = self._made.get(label)
         if made is not None and (made[1].port, made[0][-1]) == (port, old) and _same(made[0], grounds):

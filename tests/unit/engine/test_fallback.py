@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from reconciler.engine.declared import Followed, Following
 from reconciler.engine.loop import Engine
+from reconciler.engine.requests import Asked, Request
 from reconciler.model.desired import Desired, ModelSpec, Source
 from reconciler.model.observed import Artifact, Present
 from reconciler.model.source import Mode
@@ -41,6 +42,10 @@ class Place:
     def commit(self, content: Desired) -> None:
         """What comes of the next commit, when all has settled."""
         self.repository.commit(f"{len(self.repository.contents) + 1:040x}", content)
+        self.settle()
+
+    def settle(self, *requests: Request) -> None:
+        """A loop of its own, until there is nothing to do."""
         following = Following(
             source=self.repository,
             mode=Mode.COMMIT,
@@ -51,6 +56,8 @@ class Place:
             kept=self.world.host().state.content,
         )
         engine = Engine(self.world.host(), planner(), Followed(following), self.given.host_file)
+        for request in requests:
+            engine.ask(request)
         run(engine.settle(self.world.now + PATIENCE), self.world.time)
         self.world.verify()
 
@@ -89,7 +96,9 @@ def test_a_return_across_a_move_of_a_port_needs_no_acknowledgement() -> None:
     old = place.model("fast")
     place.commit(place.of(fast=old))
     assert isinstance(old.port, int)
-    place.commit(place.of(fast=replace(old, source=BROKEN, port=8150, moved_from=old.port)))
+    place.commit(place.of(fast=replace(old, port=8150, moved_from=old.port)))
+    assert place.serving() == {"fast": 8150}
+    place.settle(Request(do=Asked.ROLLBACK, number=1, reason="the firewall does not know the new one"))
     assert place.serving() == {"fast": old.port}
 
 
