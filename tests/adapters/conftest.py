@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import ports
 from tests.programs.tiny_cache import TinyCache
 
 Listen = Callable[..., int]
@@ -43,16 +44,5 @@ def listen() -> Iterator[Listen]:
 
 @pytest.fixture
 def free_ports() -> Callable[[int], list[int]]:
-    """Ports that nobody had a moment ago, all different."""
-
-    def find(count: int) -> list[int]:
-        held = [socket.socket() for _ in range(count)]
-        try:
-            for made in held:
-                made.bind(("127.0.0.1", 0))
-            return [int(made.getsockname()[1]) for made in held]
-        finally:
-            for made in held:
-                made.close()
-
-    return find
+    """So many ports that nobody has, all different."""
+    return ports.free_ports

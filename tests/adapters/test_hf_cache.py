@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from reconciler.adapters.cache.hf_cache import LocalArtifacts, cache_root
 from reconciler.model.observed import Absent, Artifact, Present
 from tests.adapters.looking import REFERENCE, REPO, artifact, observed, reason
 from tests.cli.home import HOST, Home, state
+from tests.ports import free_port
 from tests.programs.tiny_cache import CONFIG, KV_BYTES, TinyCache, model_files, safetensors, write_folder
 
 NO_COMMIT = "f" * 40
@@ -304,9 +304,7 @@ def test_a_plan_launches_the_snapshot_that_the_ref_names_and_not_the_newest(tmp_
     older = cache.add("acme/fast", model_files(length=32), ref="main")
     newer = cache.add("acme/fast", model_files(length=64), ref=None)
     os.utime(cache.snapshot("acme/fast", older), (1, 1))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        home.write(state(probe.getsockname()[1]))
+    home.write(state(free_port()))
     planned = home.run("plan", "-o", "json")
     (argv,) = (action["argv"] for action in json.loads(planned.out)["actions"] if action["kind"] == "launch")
     assert f"--model={cache.snapshot('acme/fast', older)}" in argv

@@ -15,7 +15,8 @@ from aiohttp import web
 from reconciler.adapters.notify.command import Command
 from reconciler.adapters.notify.courier import QUEUE, Couriers, Receiver, Undelivered
 from reconciler.adapters.notify.webhook import LONGEST, TRIES, Webhook
-from tests.e2e.watching import alive, free_ports, until
+from tests.e2e.watching import alive, until
+from tests.ports import free_ports
 
 SECRET = "T0/B0/s3cr3t"
 BODY = b'{"text": "held"}'

@@ -1,11 +1,11 @@
 """The machine that every command of these tests runs on."""
 
-import socket
 from pathlib import Path
 
 import pytest
 
 from tests.cli.home import HOST, Home
+from tests.ports import free_port
 
 
 @pytest.fixture
@@ -19,7 +19,4 @@ def home(tmp_path: Path) -> Home:
 @pytest.fixture
 def port() -> int:
     """A port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        found: int = probe.getsockname()[1]
-        return found
+    return free_port()

@@ -1,6 +1,5 @@
 """What every machine promises through its ports, the in-memory one and the real one."""
 
-import socket
 from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
@@ -15,6 +14,7 @@ from reconciler.model.names import ENSEMBLE, server_subject
 from reconciler.model.observed import Absent, GatewayState, Present
 from reconciler.model.routes import Route, Upstream
 from reconciler.model.source import Mode, SourceRecord
+from tests.ports import free_port
 
 from .hosts import DRAIN, Ports, in_memory, on_disk
 
@@ -247,9 +247,7 @@ def test_everything_withdrawn_leaves_an_empty_file(ports: Ports) -> None:
 
 
 def test_a_port_that_nobody_uses_is_absent(ports: Ports) -> None:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        port = held.getsockname()[1]
+    port = free_port()
     assert ports.listeners.look((port,)) == {port: Absent()}
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ import psutil
 from reconciler.model.problem import ExitCode
 from reconciler.programs.tiny_model import write_cached
 from tests.cli.home import Home, Result
+from tests.ports import free_port
 from tests.programs.tiny_cache import TinyCache, model_files
 
 T = TypeVar("T")
@@ -25,14 +25,6 @@ T = TypeVar("T")
 STUB: Final = Path(__file__).resolve().parents[1] / "programs" / "stub_server.py"
 DEADLINE: Final = 60.0
 _PAUSE: Final = 0.005
-
-
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def alive(pid: int) -> bool:

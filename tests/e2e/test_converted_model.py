@@ -3,7 +3,6 @@
 import http.client
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ from typing import Final
 import pytest
 
 from tests.adapters.converting import Converting
+from tests.ports import free_port
 from tests.programs.tiny_base import write_base
 
 DEADLINE: Final = 60.0
@@ -32,9 +32,7 @@ def ask(tmp_path: Path) -> Iterator[Ask]:
     started: list[subprocess.Popen[bytes]] = []
 
     def serve(model: Path) -> str:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = int(free.getsockname()[1])
+        port = free_port()
         log = tmp_path / "server.log"
         address = ("--host", "127.0.0.1", "--port", str(port))
         with log.open("wb") as output:

@@ -16,6 +16,7 @@ import pytest
 from reconciler.model.problem import ExitCode
 from reconciler.programs.tiny_model import write_cached
 from tests.cli.home import Home
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
@@ -60,13 +61,6 @@ class Machine:
     def routed(self) -> set[str]:
         text = self.published.read_text()
         return {label for label, port in self.ports.items() if f"127.0.0.1:{port}/v1" in text}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def alive(pid: int) -> bool:

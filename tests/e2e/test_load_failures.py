@@ -19,6 +19,7 @@ import pytest
 from reconciler.backends.base import Answer, Diagnosis, Sign
 from reconciler.backends.mlx_lm import MlxLm
 from reconciler.programs.tiny_model import write_model
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
@@ -95,13 +96,6 @@ def until(ask: Callable[[], T | None], server: Server) -> T:
             return given
         threading.Event().wait(PAUSE)
     raise AssertionError("\n".join(["nothing came of", *server.lines()]))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture

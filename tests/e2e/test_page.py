@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.cli.home import Home
-from tests.e2e.watching import Command, Machine, free_ports, kill, machine_of, until
+from tests.e2e.watching import Command, Machine, kill, machine_of, until
+from tests.ports import free_ports
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 

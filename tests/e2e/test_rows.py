@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.problem import ExitCode
-from tests.e2e.ensemble import STUB, Ensemble, alive, free_port, until
+from tests.e2e.ensemble import STUB, Ensemble, alive, until
+from tests.ports import free_port
 from tests.programs.tiny_cache import TinyCache
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]

@@ -4,7 +4,6 @@ import hashlib
 import http.client
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ from reconciler.adapters.cache.hf_cache import LocalArtifacts
 from reconciler.model.observed import Artifact, Present
 from reconciler.programs import tiny_model
 from reconciler.programs.tiny_model import write_cached, write_model
+from tests.ports import free_port
 
 DEADLINE = 60.0
 """Seconds for a server to answer; it takes two where nothing else runs."""
@@ -36,9 +36,7 @@ class Server:
     """One `mlx_lm.server` on a port that nobody had."""
 
     def __init__(self, model: Path, home: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = int(free.getsockname()[1])
+        self.port = free_port()
         self.log = home / f"{self.port}.log"
         address = ("--host", "127.0.0.1", "--port", str(self.port))
         with self.log.open("wb") as log:

@@ -13,7 +13,8 @@ import pytest
 from reconciler.model.problem import ExitCode
 from tests.cli.home import Home
 from tests.e2e.committed import Committed, committed
-from tests.e2e.watching import Machine, free_ports, kill, machine_of, until
+from tests.e2e.watching import Machine, kill, machine_of, until
+from tests.ports import free_ports
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 

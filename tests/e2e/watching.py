@@ -4,7 +4,6 @@ import fcntl
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from reconciler.model.problem import ExitCode
 from reconciler.programs.tiny_model import write_cached
 from reconciler.surface.control.asking import connect
 from tests.cli.home import Home
+from tests.ports import free_ports
 
 QUICK: Final = Path(__file__).resolve().parents[1] / "programs" / "quick_server.py"
 DEADLINE: Final = 30.0
@@ -32,18 +32,6 @@ def until(condition: Callable[[], object], what: str, said: Callable[[], str] = 
     while not condition():
         assert time.monotonic() < end, f"never: {what}\n{said()}"
         time.sleep(_PAUSE)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody had a moment ago, all different."""
-    held = [socket.socket() for _ in range(count)]
-    try:
-        for probe in held:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in held]
-    finally:
-        for probe in held:
-            probe.close()
 
 
 def alive(pid: int) -> bool:

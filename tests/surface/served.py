@@ -16,8 +16,8 @@ from reconciler.model.host import HostFile, StatusPage
 from reconciler.model.ledger import EMPTY
 from reconciler.ports.host import Host
 from reconciler.surface.page.listening import Page
-from tests.e2e.watching import free_ports
 from tests.golden.story import planner
+from tests.ports import free_ports
 from tests.surface.studio import FILE
 from tests.world.script import Script
 from tests.world.truth import Truth
