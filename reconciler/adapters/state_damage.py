@@ -94,11 +94,26 @@ def put_in_place(fresh: Path, database: Path, name: Path) -> None:
         except FileNotFoundError:
             continue
     os.replace(fresh, database)
-    folder = os.open(database.parent, os.O_RDONLY | os.O_DIRECTORY)
+    _sync(database.parent, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def put_back(fresh: Path, database: Path) -> None:
+    """Put a whole copy where a database was; for its owner alone, and on the disk. Raises OSError."""
+    fresh.chmod(0o600)
+    _sync(fresh, os.O_RDWR)
+    for end in BESIDE:
+        # They belong to the database that is gone: beside another one its log would be played into that.
+        Path(f"{database}{end}").unlink(missing_ok=True)
+    os.replace(fresh, database)
+    _sync(database.parent, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    opened = os.open(path, flags)
     try:
-        os.fsync(folder)
+        os.fsync(opened)
     finally:
-        os.close(folder)
+        os.close(opened)
 
 
 def account(name: str, why: str, lost: tuple[str, ...], *, rebuilt: bool) -> str:

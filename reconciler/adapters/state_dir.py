@@ -5,6 +5,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +20,7 @@ from .clock import SystemClock
 from .ledger_text import parsed
 from .state_damage import BESIDE, StateDamaged
 from .state_layout import COLUMNS, KEPT_EVENTS, KEY, VERSION, Entry
+from .state_writing import BUSY_SECONDS, Writing
 
 if TYPE_CHECKING:
     import sqlite3
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 VARIABLE: Final = "RECONCILER_STATE"
 DATABASE: Final = "state.db"
 _FRESH: Final = f"{DATABASE}.new"
-_BUSY_SECONDS: Final = 5.0
 _TRIES: Final = 3
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 _FORGOTTEN: Final = ("suspensions", "pins", "generations", "counted failures", "wishes about weights")
@@ -51,6 +52,7 @@ class StateDir:
     def __init__(self, root: str | os.PathLike[str] | None = None, now: Callable[[], float] | None = None) -> None:
         self.root = default_root(os.environ) if root is None else Path(os.path.abspath(root))
         self._now = now or SystemClock().now
+        self._writing = Writing(self.root / DATABASE, self._version)
 
     @property
     def database(self) -> Path:
@@ -90,13 +92,32 @@ class StateDir:
         """
         entry = Entry(ledger=ledger, events=events, contents=contents)
         with self._told():
+            if self._writing.removed:
+                entry = replace(entry, events=(*events, self._rescued()))
             try:
-                self._prepare(self.database)
-                self._write(self.database, entry)
+                self._check_root()
+                if not self._writing.ready():
+                    self._make(self.database)
+                self._writing.write(entry)
             except Exception as error:
                 if not state_damage.is_damage(error):
                     raise
                 self._renew(entry, str(error))
+
+    def rest(self) -> None:
+        """Move what was saved over an open connection into the database itself. Raises ReconcilerError."""
+        with self._told():
+            self._writing.rest()
+
+    @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """Until the end of the block one connection does for all saves; for who holds the lock for as long."""
+        self._writing.keep()
+        try:
+            yield
+        finally:
+            with self._told():
+                self._writing.end()
 
     def recover(self) -> Event | None:
         """Look whether the database is whole; where it is not, set it aside and begin another one.
@@ -145,24 +166,27 @@ class StateDir:
         import sqlite3
 
         path = str(self.database).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-        connection = sqlite3.connect(f"file:{path}?{how}", uri=True, timeout=_BUSY_SECONDS)
+        connection = sqlite3.connect(f"file:{path}?{how}", uri=True, timeout=BUSY_SECONDS)
         try:
             return connection.execute(query, values).fetchall() if self._version(connection) >= since else []
         finally:
             connection.close()
 
-    def _write(self, database: Path, entry: Entry) -> None:
-        import sqlite3
+    def _rescued(self) -> Event:
+        """Write a database that was removed while it was open to its place again; the event that says so."""
+        fresh = self._fresh()
+        self._check_root()
+        self._writing.rescue(fresh)
+        state_damage.put_back(fresh, self.database)
+        text = f"{self.database} was removed while it was in use, and is written again; nothing was lost"
+        return Event(at=self._now(), kind=EventKind.DRIFTED, subject=ENSEMBLE, text=text, reference="state-removed")
 
-        connection = sqlite3.connect(database, timeout=_BUSY_SECONDS, isolation_level=None)
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("BEGIN IMMEDIATE")
-            state_layout.write(connection, entry, self._version(connection))
-            connection.execute("COMMIT")
-        finally:
-            connection.close()
+    def _fresh(self) -> Path:
+        """Where a database is written that is to be put in the place of another; nothing is there."""
+        fresh = self.root / _FRESH
+        for end in ("", *BESIDE):
+            Path(f"{fresh}{end}").unlink(missing_ok=True)
+        return fresh
 
     def damage(self) -> str:
         """What is wrong with the database; empty where nothing is. Raises where it cannot be looked at."""
@@ -184,6 +208,7 @@ class StateDir:
 
         `lost`: what the ledger of the entry lacks, where it was put together from run records.
         """
+        self._writing.close()
         rebuilt = bool(lost)
         wanted = state_layout.named(entry.ledger)
         contents = {name: found for name in wanted if (found := self._legible(name)) is not None} | {**entry.contents}
@@ -197,12 +222,11 @@ class StateDir:
         name = state_damage.aside(self.database)
         text = state_damage.account(name.name, why, lost, rebuilt=rebuilt)
         event = Event(at=self._now(), kind=EventKind.FAILED, subject=ENSEMBLE, text=text, reference="state-damaged")
-        fresh = self.root / _FRESH
-        for end in ("", *BESIDE):
-            Path(f"{fresh}{end}").unlink(missing_ok=True)
-        self._prepare(fresh)
+        fresh = self._fresh()
+        self._check_root()
+        self._make(fresh)
         whole = Entry(ledger=entry.ledger, events=(*entry.events, event), contents=contents, history=history)
-        self._write(fresh, whole)
+        Writing(fresh, self._version).write(whole)
         state_damage.put_in_place(fresh, self.database, name)
         return event
 
@@ -224,8 +248,8 @@ class StateDir:
             )
         return found
 
-    def _prepare(self, database: Path) -> None:
-        """The directory and a file, empty if it is new, with the right owner and modes, whatever the umask."""
+    def _check_root(self) -> None:
+        """The directory, with the right owner and modes, whatever the umask."""
         if not self.root.exists():
             self.root.parent.mkdir(parents=True, exist_ok=True)
             self.root.mkdir(mode=0o700, exist_ok=True)
@@ -238,6 +262,9 @@ class StateDir:
                 hint=f"chmod go-w '{self.root}', or name another directory with {VARIABLE}",
                 code=ExitCode.ENVIRONMENT,
             )
+
+    def _make(self, database: Path) -> None:
+        """A file, empty if new, with the right modes; not for an open one: to close it would end the locks of it."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
         handle = os.open(database, flags, 0o600)
         try:

@@ -1,8 +1,8 @@
 """One command's composition: the parts of one machine and one desired state, each made when it is first asked for."""
 
 import os
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -86,10 +86,12 @@ class Wired:
     def host(self) -> Host:
         return self._machine.ports
 
-    def exclusively(self, doing: str) -> AbstractContextManager[None]:
+    @contextmanager
+    def exclusively(self, doing: str) -> Iterator[None]:
         from reconciler.adapters.lock import held
 
-        return held(self._machine.root, doing)
+        with held(self._machine.root, doing), self._machine.state.kept_open():
+            yield
 
     def recover(self) -> str:
         state = self._machine.state

@@ -330,7 +330,7 @@ def test_what_only_cannot_be_written_now_is_not_set_aside(
     connection = sqlite3.connect(state.database, isolation_level=None)
     try:
         if spoil == "locked":
-            monkeypatch.setattr("reconciler.adapters.state_dir._BUSY_SECONDS", 0.05)
+            monkeypatch.setattr("reconciler.adapters.state_writing.BUSY_SECONDS", 0.05)
             connection.execute("BEGIN IMMEDIATE")
         else:
             connection.execute("CREATE TRIGGER full BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'full'); END")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.adapters import state_dir
+from reconciler.adapters import state_writing
 from reconciler.adapters.state_dir import StateDir, default_root
 from reconciler.adapters.state_layout import KEPT_EVENTS, VERSION
 from reconciler.model.generation import Generation
@@ -245,7 +245,7 @@ def generation(content: bytes) -> Generation:
 
 
 def test_neither_is_saved_while_another_writes(state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state_dir, "_BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(state_writing, "BUSY_SECONDS", 0.05)
     state.save(EMPTY, [event("first")])
     with sqlite3.connect(state.database, isolation_level=None) as held:
         held.execute("BEGIN IMMEDIATE")
