@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import select
 import signal
 import socket
 import statistics
@@ -26,7 +27,7 @@ MANY = 40
 SECONDS = float(os.environ.get("SECONDS", "60"))
 HINT = 5.0
 """Seconds between two files that are written where the desired file is."""
-POLL = 0.001
+POLL = 0.0005
 """Seconds between two looks for a new process: whoever looks all the time is in the way on two processors."""
 REST = 0.6
 """Seconds in which everybody has come to rest."""
@@ -175,14 +176,27 @@ def _answers(port: int) -> bool:
         return False
 
 
-def _anew(port: int, old: int | None) -> float:
-    """When another process answers on a port, on the monotonic clock."""
-    end = time.monotonic() + 60
-    while _owners([port]).get(port) in (old, None) or not _answers(port):
-        if time.monotonic() > end:
-            raise SystemExit(f"bench: nobody new answers on port {port}")
-        time.sleep(POLL)
-    return time.monotonic()
+class Successor:
+    """Waits until another process than the present one answers on a port.
+
+    While the present one lives this sleeps, and then a refused connection is all that a look costs: whoever asks the
+    kernel for every socket each millisecond takes from everybody a good part of the two processors.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._port, self.pid = port, listener(port)
+        self._life = os.pidfd_open(self.pid)
+
+    def wait(self) -> float:
+        """When it answers, on the monotonic clock."""
+        end = time.monotonic() + 60
+        select.select([self._life], [], [], 60)
+        os.close(self._life)
+        while not _answers(self._port):
+            if time.monotonic() > end:
+                raise SystemExit(f"bench: nobody new answers on port {self._port}")
+            time.sleep(POLL)
+        return time.monotonic()
 
 
 class Taken:
@@ -225,11 +239,10 @@ def _healed(contest: Contest, rounds: int) -> None:
 
 
 def _heal(port: int) -> float:
-    old = _owners([port])[port]
-    pid = listener(port)
+    successor = Successor(port)
     start = time.monotonic()
-    os.kill(pid, signal.SIGKILL)
-    return _anew(port, old) - start
+    os.kill(successor.pid, signal.SIGKILL)
+    return successor.wait() - start
 
 
 # ------------------------------------------------------------------------------------------------------------ changing
@@ -247,7 +260,7 @@ def _changed(contest: Contest, rounds: int) -> None:
             time.sleep(REST)
             before = _owners(contestant.ports)
             with taken.of(contestant) as seconds:
-                seconds.append(_change(command, port, before[port]))
+                seconds.append(_change(command, port))
             time.sleep(REST)
             until_all_answer(contestant.ports)
             after = _owners(contestant.ports)
@@ -257,14 +270,15 @@ def _changed(contest: Contest, rounds: int) -> None:
     taken.show(title)
 
 
-def _change(command: Sequence[str], port: int, old: int) -> float:
+def _change(command: Sequence[str], port: int) -> float:
     """Seconds from the end of a commit, or the beginning of another command, until a new process answers."""
+    successor = Successor(port)
     start = time.monotonic()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         if "git" in command:
             process.wait()
             start = time.monotonic()
-        return max(0.0, _anew(port, old) - start)
+        return max(0.0, successor.wait() - start)
 
 
 # ---------------------------------------------------------------------------------------------------------------- rest

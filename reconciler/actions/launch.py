@@ -28,6 +28,11 @@ class Launch:
     reference: str
     reason: str
 
+    @classmethod
+    def again(cls, order: LaunchOrder) -> Self:
+        """The launch of a server that served and has ended."""
+        return cls(order=order, reference="crashed", reason="it has ended and is started again")
+
     @property
     def subject(self) -> Subject:
         return server_subject(self.order.label)

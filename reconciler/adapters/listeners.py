@@ -78,7 +78,7 @@ class LocalListeners:
     def _by_netlink(self, wanted: list[int]) -> Answers:
         taken: dict[int, list[Socket]] = {}
         asked = set(wanted)
-        for found in _listening():
+        for found in _listening(wanted[0] if len(wanted) == 1 else 0):
             if found.port in asked:
                 taken.setdefault(found.port, []).append(found)
         sockets = [socket for group in taken.values() for socket in group]
@@ -117,9 +117,12 @@ def _present(port: int, owners: Iterable[Owner | None]) -> Present[Listener]:
 # --------------------------------------------------------------------------------------------------- netlink
 
 
-def _listening() -> Iterator[Socket]:
-    """Every listening TCP socket of this network namespace. Raises OSError where the kernel does not say."""
-    for message in sock_diag.sockets(1 << sock_diag.LISTEN):
+def _listening(port: int) -> Iterator[Socket]:
+    """Every listening TCP socket of this network namespace, or of one port; 0: of all.
+
+    Raises OSError where the kernel does not say.
+    """
+    for message in sock_diag.sockets(1 << sock_diag.LISTEN, at=port):
         yield Socket(port=sock_diag.port(message), uid=sock_diag.uid(message), inode=sock_diag.inode(message))
 
 

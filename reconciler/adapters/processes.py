@@ -19,6 +19,7 @@ from reconciler.model.target import LaunchOrder
 from reconciler.ports.errors import ActionError, ObservationError
 from reconciler.ports.host import Clock, Listeners
 
+from .exits import Exits
 from .process_table import boot_id, seen, unique
 from .proof import REBOOTED, Proof, prove
 from .records import SUFFIX, Lock, Record, Run
@@ -72,9 +73,13 @@ class LocalProcesses:
         self._grace = grace
         self._at = at
         self._known_boot: str | None = None
-        self._live: tuple[int, ...] = ()
+        self._live: dict[int, str] = {}
+        """Processes that were proved at the last look, with their labels."""
+        self._exits = Exits()
         self._children: dict[int, str] = {}
         self._codes: dict[str, tuple[int, int]] = {}
+        self._gone: dict[str, str] = {}
+        """label -> token of a launch of which nobody is left."""
         self._read: dict[str, tuple[object, Record | None]] = {}
         """label -> stamp and content of its record at the last look."""
 
@@ -95,31 +100,39 @@ class LocalProcesses:
         try:
             names = sorted(os.listdir(folder))
         except FileNotFoundError:
-            self._live = ()
+            self._live = {}
             return {}
         except OSError as error:
             raise ObservationError(f"{folder}: {error.strerror}") from error
         labels = [name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)]
         self._reap()
-        live: list[int] = []
+        live: dict[int, str] = {}
         named = [label for label in labels if label and not label.startswith(".")]
         found = {label: self._server(label, proofs.get(label), live) for label in named}
-        self._live = tuple(live)
+        self._live = live
         self._read = {label: self._read[label] for label in found if label in self._read}
         self._retain([label for label, server in found.items() if server is not None and server.live])
         return {label: server for label, server in found.items() if server is not None}
 
+    def record(self, label: str, proof: ServiceProof | None) -> ServerProcess | None:
+        """What `records` would say of one label now; None where it has no record."""
+        self._reap()
+        return self._server(label, proof, {})
+
     def pids(self) -> tuple[int, ...]:
-        """The processes that were proved at the last look: those to look at first for who listens."""
-        return self._live
+        """The processes that were proved at the last look or started since: to be looked at first for who listens."""
+        return (*self._live, *(pid for pid in self._children if pid not in self._live))
 
-    async def exited(self) -> None:
-        """Return when a process ends that was proved at the last look: a hint to look again."""
-        from .exits import any_exit
+    async def exited(self) -> frozenset[str]:
+        """The labels of processes that were proved at the last look, once some have ended: a hint to look again."""
+        ended = await self._exits.next(self._live)
+        return frozenset(self._live[pid] for pid in ended if pid in self._live)
 
-        await any_exit(self._live)
+    def close(self) -> None:
+        """Wait for nobody's end any more."""
+        self._exits.close()
 
-    def _server(self, label: str, known: ServiceProof | None, live: list[int]) -> ServerProcess | None:
+    def _server(self, label: str, known: ServiceProof | None, live: dict[int, str]) -> ServerProcess | None:
         """What one record says; None where it was removed since the folder was listed."""
         run = Run(self._root, label)
         try:
@@ -129,8 +142,10 @@ class LocalProcesses:
             proof = prove(run, record, self._boot)
         except OSError as error:
             return _unseen(label, f"it could not be looked at: {error.strerror or error}")
-        live += proof.members
+        live.update(dict.fromkeys(proof.members, label))
         server = record.server(proof.standing, proof.reason)
+        if proof.standing is Standing.GONE:
+            self._gone[label] = record.token
         match proof.standing, proof.leader:
             case Standing.GONE, _ if proof.reason == REBOOTED:
                 return replace(server, cause=RESTARTED_MACHINE)
@@ -258,7 +273,8 @@ class LocalProcesses:
     def _check_vacant(self, run: Run, order: LaunchOrder) -> None:
         """Nobody of an earlier launch is left, and nobody listens, as of just before the start (P02)."""
         earlier = run.record()
-        if earlier is not None:
+        # Who is gone with all that he has started does not come back.
+        if earlier is not None and self._gone.get(order.label) != earlier.token:
             # We hold the lock: what lives of the earlier launch has given it up, or never had it.
             proof = prove(run, earlier, self._boot, Lock.FREE)
             if proof.standing is not Standing.GONE:
@@ -349,6 +365,7 @@ class LocalProcesses:
         except OSError as error:
             raise ActionError("record-not-removed", f"its record could not be removed: {error}") from error
         self._codes.pop(record.label, None)
+        self._gone.pop(record.label, None)
 
 
 def _unseen(label: str, why: str) -> ServerProcess:

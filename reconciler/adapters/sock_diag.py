@@ -26,9 +26,10 @@ _MESSAGE: Final = 72
 _DUMP_BYTES: Final = 1 << 18
 
 
-def sockets(states: int, attributes: int = 0) -> Iterator[bytes]:
+def sockets(states: int, attributes: int = 0, at: int = 0) -> Iterator[bytes]:
     """Every TCP socket in one of the states, each as a struct inet_diag_msg with its attributes behind it.
 
+    `at`: those of this local port alone, chosen by the kernel; 0: those of every port.
     `states` and `attributes` have the bit 1 << number set for each that is wanted, an attribute's being its number
     less one. Raises OSError where the kernel, or a sandbox, does not say.
     """
@@ -39,8 +40,10 @@ def sockets(states: int, attributes: int = 0) -> Iterator[bytes]:
     try:
         handle.settimeout(DEADLINE)
         for family in (_socket.AF_INET, _socket.AF_INET6):
-            # struct inet_diag_req_v2: family, protocol, extensions, padding, states, then an empty socket id.
-            body = bytes((family, _socket.IPPROTO_TCP, attributes, 0)) + _u32(states) + bytes(48)
+            # struct inet_diag_req_v2: family, protocol, extensions, padding, states, then a socket id: its local port
+            # and nothing else of it.
+            head = bytes((family, _socket.IPPROTO_TCP, attributes, 0)) + _u32(states)
+            body = head + at.to_bytes(2, "big") + bytes(46)
             kind = _SOCK_DIAG_BY_FAMILY.to_bytes(2, sys.byteorder) + _REQUEST_DUMP.to_bytes(2, sys.byteorder)
             handle.send(_u32(_HEADER + len(body)) + kind + _u32(1) + _u32(0) + body)
             yield from _dump(handle)

@@ -81,6 +81,11 @@ class Jobs:
             Outcome(action=action, cancelled=True) if task.cancelled() else task.result() for action, _, task in ended
         ]
 
+    @property
+    def any_done(self) -> bool:
+        """Whether one has ended that was not reaped."""
+        return any(task.done() for _, _, task in self._running.values())
+
     def cancel(self, subjects: Iterable[Subject]) -> None:
         """End what nobody wants any more; it stays under way until it has."""
         for subject in subjects:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final, NoReturn
 
@@ -13,12 +14,14 @@ from reconciler.model.event import Event
 from reconciler.model.generation import Generation
 from reconciler.model.host import HostFile
 from reconciler.model.ledger import Ledger
+from reconciler.model.observed import Health, ServerProcess, Standing
 from reconciler.model.plan import InFlight
 from reconciler.model.problem import ReconcilerError
-from reconciler.observing.observe import survey
-from reconciler.planning import backoff, fallback, generations
+from reconciler.observing.observe import glance, survey
+from reconciler.planning import backoff, fallback, generations, restart
 from reconciler.planning.forecast import NotConvergent, forecast
 from reconciler.planning.plan import Decision, Planner
+from reconciler.ports.errors import ObservationError
 from reconciler.ports.host import Host
 
 from . import journal
@@ -100,6 +103,7 @@ class Engine:
         self._requests: list[Change] = []
         self._poked = asyncio.Event()
         self._steady = 0
+        self._last: Decision | None = None
 
     def request(self, change: Change = lambda ledger, now: ledger) -> None:
         """Look now, and before that change what is remembered; durable before anything is done for it."""
@@ -138,21 +142,56 @@ class Engine:
             decision = self._decide(replace(reading, desired=back[0]), back[1])
         seen = journal.events(self._known, ledger, decision, outcomes)
         seen += self._rules.news(now, reading.desired.revision)
-        if decision.ledger != self._ledger or seen:
-            self._contents.assure(decision.view.facts.desired)
-            self._host.state.save(decision.ledger, seen, self._contents.pending)
-            self._contents.saved()
-            self._ledger = decision.ledger
-        # Only what has been saved has been told, and only what has been told is forgotten.
-        self._known = journal.told(decision)
+        self._remember(decision, seen)
         self._rules.told()
         self._outcomes.clear()
         self._look_again = reading.look_again, reading.glance_at
         self._jobs.cancel(decision.obsolete)
         self._jobs.start(self._planner.chosen(decision))
+        self._last = decision
         self._steady = self._steady + 1 if decision.plan.settled and reading.look_again is None else 0
         steady, jobs = self._steady >= _STEADY, self._jobs.in_flight
         return Tick(decision=decision, events=(*said, *seen), in_flight=jobs, steady=steady)
+
+    def _remember(self, decision: Decision, seen: tuple[Event, ...]) -> None:
+        """Make durable what a decision adds to the ledger, and what is told of it."""
+        if decision.ledger != self._ledger or seen:
+            self._contents.assure(decision.view.facts.desired)
+            self._host.state.save(decision.ledger, seen, self._contents.pending)
+            self._contents.saved()
+            self._ledger = decision.ledger
+        else:
+            self._host.state.rest()
+        # Only what has been saved has been told, and only what has been told is forgotten.
+        self._known = journal.told(decision)
+
+    async def _start_again(self, ended: frozenset[str]) -> None:
+        """Start at once whoever served, has just ended and may be started; the whole look, which takes longer, follows.
+
+        Everything but these servers and their ports is taken to be as the last look saw it, so nothing is done here
+        but what these need: a launch looks at its port and its lock once more by itself. Who is started before his
+        end is counted leaves a record of that start; a kill in these milliseconds can lose the count, no more.
+        """
+        last = self._last
+        if last is None or self._requests or self._outcomes or self._jobs.any_done:
+            return  # what is said, or has been done, counts for them too
+        served = {label for label in ended if _serving(last.view.facts.observed.servers.get(label))}
+        if not served:
+            return
+        facts = glance(self._host, last.view.facts, self._ledger, served, self._jobs.in_flight)
+        early = {order.label: Launch.again(order) for order in restart.at_once(last, facts, served)}
+        self._jobs.start(early.values())
+        await asyncio.sleep(0)  # they begin before anything else takes its time
+        decision = self._planner.decide(facts, self._host.clock.jitter())
+        launches = [action for action in self._planner.chosen(decision) if isinstance(action, Launch)]
+        launches = [launch for launch in launches if launch.order.label in served - early.keys()]
+        if not launches and not early:
+            return
+        seen = journal.events(self._known, self._ledger, decision, ())
+        self._remember(decision, seen)
+        self._jobs.start(launches)
+        self._steady = 0
+        self._told(Tick(decision=decision, events=seen, in_flight=self._jobs.in_flight, steady=False))
 
     def _decide(self, reading: Reading, ledger: Ledger) -> Decision:
         backends, in_flight = self._planner.backends, self._jobs.in_flight
@@ -215,7 +254,7 @@ class Engine:
                 late = now >= deadline
                 if (late and not self._moving) or decision.plan.parked(now):
                     return Ending(decision=decision, settled=False)
-                await self._pause(decision, None if late else deadline)
+                await self._react(await self._pause(decision, None if late else deadline))
         finally:
             await self._jobs.abandon()
 
@@ -234,22 +273,27 @@ class Engine:
                 except (ReconcilerError, OSError) as error:
                     self._failed(error)  # who cannot be told has nothing to do with what was seen
                 try:
-                    await self._pause(tick.decision)
+                    await self._react(await self._pause(tick.decision))
                 except Exception as error:  # whatever a hint does, the look at every resync needs none
                     self._failed(error)
                     await asyncio.sleep(_AGAIN)
         finally:
             await self._jobs.abandon()
 
+    async def _react(self, ended: frozenset[str]) -> None:
+        """To the end of servers, as far as that can be done before the whole look; what fails here is left to that."""
+        with suppress(ReconcilerError, ObservationError, OSError):
+            await self._start_again(ended)
+
     @property
     def _moving(self) -> bool:
         """Whether something is under way that may take days."""
         return any(job.kind in _LONG for job in self._jobs.in_flight)
 
-    async def _pause(self, decision: Decision, deadline: float | None = None) -> None:
-        """Until a job ends, something may have changed, or something is due."""
+    async def _pause(self, decision: Decision, deadline: float | None = None) -> frozenset[str]:
+        """Until a job ends, something may have changed, or something is due; the labels of servers that have ended."""
         if 0 < self._steady < _STEADY:
-            return
+            return frozenset()
         now = self._host.clock.now()
         ends = [suspension.until for suspension in self._ledger.suspensions.values()]
         due = (
@@ -260,16 +304,16 @@ class Engine:
             *ends,
         )
         timeout = max(0.0, min(moment for moment in due if moment is not None) - now)
-        hints = [asyncio.ensure_future(self._host.changes.next()), asyncio.ensure_future(self._poked.wait())]
+        changed = asyncio.ensure_future(self._host.changes.next())
+        hints = (changed, asyncio.ensure_future(self._poked.wait()))
         try:
             await asyncio.wait({*self._jobs.tasks, *hints}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for hint in hints:
                 hint.cancel()
-        for hint in hints:
-            if hint.done() and not hint.cancelled():
-                hint.result()  # one that fails would be asked again and again
         self._poked.clear()
+        # A hint that fails would be asked again and again.
+        return changed.result() if changed.done() and not changed.cancelled() else frozenset()
 
     def _requested(self, now: float) -> tuple[Event, ...]:
         """Make durable what people have said since the last tick; the events of that."""
@@ -336,3 +380,7 @@ class Engine:
         )
         clock = self._host.clock
         return backoff.failed(ledger, key, spec_hash, failure, clock.now(), clock.jitter())
+
+
+def _serving(server: ServerProcess | None) -> bool:
+    return server is not None and server.standing is Standing.OURS and server.health is Health.SERVING

@@ -35,6 +35,25 @@ def survey(
     )
 
 
+def glance(host: Host, last: Facts, ledger: Ledger, labels: Iterable[str], in_flight: tuple[InFlight, ...]) -> Facts:
+    """The facts of the last look, with what has become of some servers and of their ports since.
+
+    Raises ObservationError.
+    """
+    servers = dict(last.observed.servers)
+    ports = {servers[label].port for label in labels if label in servers}
+    for label in labels:
+        found = host.processes.record(label, ledger.proofs.get(label))
+        servers.pop(label, None)
+        if found is not None:
+            servers[label] = _proved(found, ledger)
+            ports.add(found.port)
+    now = host.clock.now()
+    listeners = {**last.observed.listeners, **host.listeners.look(sorted(ports))}
+    observed = replace(last.observed, at=now, servers=servers, listeners=listeners)
+    return replace(last, observed=observed, ledger=ledger, now=now, in_flight=in_flight)
+
+
 def observe(host: Host, desired: Desired, ledger: Ledger, backends: Iterable[str]) -> ObservedState:
     """One look at what the desired state names and at our own records; its cost depends on nothing else."""
     servers: Mapping[str, ServerProcess] = {}

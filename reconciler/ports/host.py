@@ -40,8 +40,11 @@ class Clock(Protocol):
 class Changes(Protocol):
     """Hints that the world may have moved; what moved is found by looking."""
 
-    async def next(self) -> None:
-        """Return as soon as something may have changed since the last return."""
+    async def next(self) -> frozenset[str]:
+        """Return as soon as something may have changed since the last return.
+
+        Labels of servers of which a process has ended; empty where anything may have changed.
+        """
         ...
 
 
@@ -76,6 +79,10 @@ class Processes(Protocol):
 
         `proofs` says who has answered before, so that nobody is asked again too soon.
         """
+        ...
+
+    def record(self, label: str, proof: ServiceProof | None) -> ServerProcess | None:
+        """What `records` would say of one label now; None where it has no record. Raises ObservationError."""
         ...
 
     async def launch(self, order: LaunchOrder) -> None:
@@ -187,6 +194,10 @@ class StateStore(Protocol):
 
         `contents` are kept by their digest for as long as a generation, a pin or the source of the ledger names them.
         """
+        ...
+
+    def rest(self) -> None:
+        """Nothing more is to be saved for now: leave everything as nobody could spoil it."""
         ...
 
     def content(self, digest: str) -> bytes | None:

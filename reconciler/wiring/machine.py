@@ -1,7 +1,7 @@
 """This machine: its ports, put together from the adapters."""
 
 import os
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NoReturn
@@ -17,6 +17,7 @@ from reconciler.ports.host import Host
 if TYPE_CHECKING:
     import asyncio
 
+    from reconciler.adapters.changes import Hint
     from reconciler.adapters.diagnosis import LogDiagnosis
     from reconciler.adapters.prober import CompletionProber
     from reconciler.adapters.watching import EditWatch
@@ -44,7 +45,7 @@ class LocalHost:
         self._edits: EditWatch | None = None
         self._small: asyncio.Task[NoReturn] | None = None
         """What keeps the logs small."""
-        self.hints: list[Callable[[], Awaitable[None]]] = []
+        self.hints: list[Hint] = []
         """What else tells the loop to look again."""
         self._processes = LocalProcesses(
             state.root, clock, self._listeners, judge=self._judged, diagnose=self._diagnosed, retain=self._retain
@@ -99,11 +100,11 @@ class LocalHost:
     def _diagnosed(self, process: ServerProcess) -> ServerProcess:
         return self._logs.diagnosed(process)
 
-    async def next(self) -> None:
-        """Return at the first hint: new evidence, an exit, an edit."""
+    async def next(self) -> frozenset[str]:
+        """Return at the first hint: new evidence, an edit, or an exit, of whom."""
         from reconciler.adapters.changes import first
 
-        await first(self._prober.changed, *self.hints)
+        return await first(self._prober.changed, *self.hints)
 
     def follow(self, edits: "EditWatch") -> None:
         """From now on, and until it is closed: an edit is a hint, and the logs are kept small."""
@@ -121,6 +122,7 @@ class LocalHost:
         """End what is under way in this event loop."""
         if self._small is not None:
             self._small.cancel()
+        self._processes.close()
         await self._prober.close()
         if self._edits is not None:
             await self._edits.close()

@@ -60,6 +60,9 @@ class Clumsy:
     def records(self, proofs: Mapping[str, ServiceProof]) -> Mapping[str, ServerProcess]:
         return self._real.records(proofs)
 
+    def record(self, label: str, proof: ServiceProof | None) -> ServerProcess | None:
+        return self._real.record(label, proof)
+
     async def launch(self, order: LaunchOrder) -> None:
         if order.label == self._label and self._flaw == "raises":
             raise ZeroDivisionError("a mistake of ours")

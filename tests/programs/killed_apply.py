@@ -58,6 +58,9 @@ class Saving:
         self._real.save(ledger, events, contents)
         self._at("after-save")
 
+    def rest(self) -> None:
+        self._real.rest()
+
     def content(self, digest: str) -> bytes | None:
         return self._real.content(digest)
 

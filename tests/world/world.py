@@ -224,17 +224,21 @@ class _Clock(_Port):
 class _Changes(_Port):
     """A hint for everything that happens by itself, late by at most one look."""
 
-    async def next(self) -> None:
+    async def next(self) -> frozenset[str]:
         world = self._world
         while True:
             moment = world.next_moment(world._told) if world.script.hints else None
             if moment is None:
                 await asyncio.Event().wait()
             elif moment <= world.now:
+                ended = frozenset(label for label, record in world.truth.records.items() if self._fell(record))
                 world._told = world.now
-                return
+                return ended
             else:
                 await asyncio.sleep(moment - world.now)
+
+    def _fell(self, record: Record) -> bool:
+        return record.server is not None and self._world._told < record.server.dies_at <= self._world.now
 
 
 class _Processes(_Port):
@@ -247,6 +251,9 @@ class _Processes(_Port):
             label: record.look(world.now, label in world.launching and not record.complete)
             for label, record in world.truth.records.items()
         }
+
+    def record(self, label: str, proof: ServiceProof | None) -> ServerProcess | None:
+        return self.records({}).get(label)
 
     @contextmanager
     def _launching(self, order: LaunchOrder) -> Iterator[None]:
@@ -366,6 +373,9 @@ class _State(_Port):
         truth.ledger, truth.contents = ledger, kept
         for number, event in enumerate(events, len(world.history) + 1):
             world.history.append(replace(event, number=number))
+
+    def rest(self) -> None:
+        pass
 
     def content(self, digest: str) -> bytes | None:
         found = self._world.truth.contents.get(digest)

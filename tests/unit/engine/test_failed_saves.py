@@ -41,6 +41,9 @@ class Failing:
             raise ReconcilerError("state-unavailable", "the disk is full", hint="free some", code=ExitCode.ENVIRONMENT)
         self._real.save(ledger, events, contents)
 
+    def rest(self) -> None:
+        self._real.rest()
+
 
 def test_a_request_outlives_a_save_that_failed() -> None:
     given = scenario()

@@ -70,7 +70,7 @@ def test_who_cannot_be_told_does_not_make_the_loop_limp() -> None:
 class Broken:
     """Hints that come to nothing."""
 
-    async def next(self) -> None:
+    async def next(self) -> frozenset[str]:
         raise RuntimeError("too many open files")
 
 

@@ -1,0 +1,78 @@
+"""The ends of real processes."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from reconciler.adapters.exits import Exits
+
+Child = subprocess.Popen[bytes]
+
+
+@pytest.fixture
+def children() -> Iterator[list[Child]]:
+    """Three that run until they are ended."""
+    made = [subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE) for _ in range(3)]
+    yield made
+    for child in made:
+        child.kill()
+        child.wait()
+        if child.stdin is not None:
+            child.stdin.close()
+
+
+@pytest.fixture
+def exits() -> Iterator[Exits]:
+    made = Exits()
+    yield made
+    made.close()
+
+
+def after(exits: Exits, pids: list[int], *ended: Child) -> frozenset[int]:
+    """Who is told of once these have been ended, while all of `pids` are waited for."""
+
+    async def main() -> frozenset[int]:
+        waiting = asyncio.ensure_future(exits.next(pids))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        for child in ended:
+            child.kill()
+        return await asyncio.wait_for(waiting, 10)
+
+    return asyncio.run(main())
+
+
+def test_each_end_is_told_by_its_pid(exits: Exits, children: list[Child]) -> None:
+    pids = [child.pid for child in children]
+    assert after(exits, pids, children[1]) == {pids[1]}
+    assert after(exits, [pids[0], pids[2]], children[2]) == {pids[2]}
+
+
+def test_one_that_ended_while_nobody_waited_is_told_at_once(exits: Exits, children: list[Child]) -> None:
+    pids = [child.pid for child in children]
+    after(exits, pids, children[0])
+    children[1].kill()
+    children[1].wait()
+    assert asyncio.run(exits.next(pids[1:])) == {pids[1]}
+
+
+def test_one_that_is_not_there_has_ended(exits: Exits, children: list[Child]) -> None:
+    children[0].kill()
+    children[0].wait()
+    assert asyncio.run(exits.next([children[0].pid])) == {children[0].pid}
+
+
+def test_nobody_asks_for_it_any_more(exits: Exits, children: list[Child]) -> None:
+    pids = [child.pid for child in children]
+    after(exits, pids, children[0])
+    assert after(exits, [pids[2]], children[1], children[2]) == {pids[2]}
+
+
+def test_a_wait_is_begun_anew_after_it_was_closed(exits: Exits, children: list[Child]) -> None:
+    pids = [child.pid for child in children]
+    after(exits, pids, children[0])
+    exits.close()
+    assert after(exits, pids[1:], children[2]) == {pids[2]}
