@@ -13,6 +13,7 @@ from reconciler.model.hook import Hook
 from reconciler.model.host import HostFile
 from reconciler.model.observed import Absent, Observation, Present, Unknown
 from reconciler.model.transcript import Transcript
+from reconciler.model.units import count
 from reconciler.planning.doctor import cache, mac, ports, source, state, versions
 from reconciler.planning.doctor.said import complained, ok, unknown
 from reconciler.planning.service import ServiceReport
@@ -98,7 +99,9 @@ def _judge_host_file(found: Owned | Complaint, _: Case) -> Iterable[Finding]:
 
 
 def _judge_desired(found: DesiredState | Complaint, _: Case) -> Iterable[Finding]:
-    return [complained(found) if isinstance(found, Complaint) else ok(f"it is valid, with {len(found.models)} models")]
+    if isinstance(found, Complaint):
+        return [complained(found)]
+    return [ok(f"it is valid, with {count(len(found.models), 'model')}")]
 
 
 def _judge_database(found: Complaint | None, _: Case) -> Iterable[Finding]:

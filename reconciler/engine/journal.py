@@ -10,7 +10,7 @@ from reconciler.model.ledger import Ledger, Suspension, Wish, is_of_action
 from reconciler.model.names import ENSEMBLE, Subject, artifact_subject, server_subject, source_subject
 from reconciler.model.plan import Action, Blocked, InFlight, Waiting
 from reconciler.model.source import Mode, shown
-from reconciler.model.units import spoken
+from reconciler.model.units import count, spoken
 from reconciler.planning.plan import Decision
 
 from .drift import WEIGHTS, drifted
@@ -244,7 +244,7 @@ def _outcome(decision: Decision) -> str:
 
 def _revision(decision: Decision) -> str:
     desired = decision.view.facts.desired
-    return f"{shown(desired.revision)}, {len(desired.state.models)} models"
+    return f"{shown(desired.revision)}, {count(len(desired.state.models), 'model')}"
 
 
 def _source(revision: str) -> Subject:

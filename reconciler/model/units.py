@@ -47,3 +47,8 @@ def human(count: int) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= _STEP
     return f"{value:.1f} TiB"
+
+
+def count(number: int, singular: str, plural: str = "") -> str:
+    """`1 server`, `2 servers`."""
+    return f"{number} {singular if number == 1 else plural or singular + 's'}"

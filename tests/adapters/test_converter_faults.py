@@ -26,6 +26,8 @@ from tests.programs.tiny_base import write_base
 from .converting import REPOSITORY, Converting, gone, receipt_of, stamps
 from .servers import until
 
+pytestmark = pytest.mark.heavy
+
 _IN_ANOTHER_PROCESS: Final = """
 import asyncio, json, sys
 from reconciler.adapters.clock import SystemClock

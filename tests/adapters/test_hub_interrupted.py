@@ -20,6 +20,8 @@ from tests.programs.fake_hub import Hub, Repo, Trouble, serving
 
 from .hub_parts import REPO, TOKEN, WEIGHTS, Place, children, loaded, until, written
 
+pytestmark = pytest.mark.heavy
+
 AFTER = 70_000
 """Bytes of the weights that arrive before the interruption."""
 ORDERS = """

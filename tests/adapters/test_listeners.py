@@ -12,6 +12,7 @@ from reconciler.adapters.listeners import LocalListeners
 from reconciler.adapters.port_owners import Owner, parse_lsof, shown
 from reconciler.model.observed import Absent, Listener, Present, Unknown
 from tests.adapters.conftest import Listen
+from tests.ports import free_port
 
 LINUX = sys.platform == "linux"
 WAYS = [pytest.param(True, id="connecting")] + ([pytest.param(False, id="netlink")] if LINUX else [])
@@ -33,7 +34,7 @@ def test_a_listener_is_present(listen: Listen, host: str, by_connecting: bool) -
 @pytest.mark.fault("P05")
 @pytest.mark.parametrize("by_connecting", WAYS)
 def test_p05_a_listener_on_ipv6_alone_takes_the_port(listen: Listen, by_connecting: bool) -> None:
-    port = listen("::1")
+    port = listen("::1", port=free_port())  # one that the kernel chose may be somebody's at the other address
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
     assert looked(port, by_connecting).value.pid in {os.getpid(), None}

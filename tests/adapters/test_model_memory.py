@@ -23,6 +23,8 @@ from reconciler.model.cache_cost import CacheCost, Window
 from tests.adapters.servers import until
 from tests.programs.tiny_architectures import FULL, HYBRID, LATENT, MXFP4_TOO, REFUSED, RUN, SLIDING, TABLE
 
+pytestmark = pytest.mark.heavy
+
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = (sys.executable, "-m", "mlx_lm", "server")
 LENGTHS = (1, 256, 700, 3_000, 8_192, 131_072)

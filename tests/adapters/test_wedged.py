@@ -21,7 +21,10 @@ from reconciler.model.ledger import ServiceProof
 from reconciler.model.observed import Health, ServerProcess, Standing
 from tests.adapters.asking import Counting, FreePorts, in_a_loop
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="how many bytes went each way is counted by Linux")
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.skipif(sys.platform != "linux", reason="how many bytes went each way is counted by Linux"),
+]
 
 PROGRAM = Path(__file__).resolve().parents[1] / "programs" / "wedging_server.py"
 PACE = Pace(shortest=0.2, longest=0.3, look=0.05, standstill=0.25, misses=0.9)

@@ -52,6 +52,14 @@ def test_which_events_are_shown(home: Home, state: StateDir) -> None:
     assert shown(home, "--kind", "failed", "--since", "1h", "beta") == [n for n in range(31, 60, 3) if n % 2]
 
 
+def test_a_subject_of_which_nothing_is_known_is_said(home: Home, state: StateDir) -> None:
+    """A misspelled label looked like one to which nothing has happened."""
+    nobody = home.run("events", "alhpa")
+    assert (nobody.code, nobody.out) == (ExitCode.OK, "")
+    assert nobody.err == "nothing that is kept here is about alhpa\n"
+    assert home.run("events", "alpha", "--kind", "rolled-back").err == ""
+
+
 def test_followed_events_are_filtered_too_and_none_comes_twice(home: Home, state: StateDir) -> None:
     follow = follower(home, "--kind", "failed", "-n", "1")
     follow.says("number 58")

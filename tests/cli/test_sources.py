@@ -107,3 +107,22 @@ def test_the_exact_command_line_is_printed_and_is_the_same_every_time(home: Home
         "--prompt-cache-bytes=1073741824 --log-level=INFO"
     )
     assert home.run("plan", "--full").out == first
+
+
+def test_who_names_a_branch_means_its_commits(home: Home, port: int) -> None:
+    """`plan --ref` without `--source commit` was about the saved file, and said nothing of the branch."""
+    home.write(state(port))
+    for args in (("init", "-q", "-b", "main"), ("add", "-A"), ("commit", "-q", "-m", "first"), ("branch", "other")):
+        who = ("-c", "user.name=x", "-c", "user.email=x@example.invalid", "-c", "commit.gpgsign=false")
+        assert run(["git", *who, *args], home.root, home.environment()).code == 0
+    home.write(state(port, repo="acme/saved"))
+    planned = home.run("plan", "--ref", "other", "-o", "json")
+    assert "acme/saved" not in planned.out
+    assert "acme/fast" in planned.out
+    assert "acme/saved" in home.run("plan", "-o", "json").out
+    missing = home.run("plan", "--ref", "nowhere")
+    assert missing.code != ExitCode.OK
+    assert "nowhere" in missing.err
+    both = home.run("plan", "--ref", "other", "--source", "worktree")
+    assert both.code == ExitCode.USAGE
+    assert "leave one out" in both.err

@@ -34,6 +34,7 @@ def test_every_fault_at_every_step(name: str) -> None:
     assert [finding for schedule in singles(scenario) for finding in run(scenario, schedule)] == []
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize(
     ("name", "count"),
@@ -51,6 +52,7 @@ def test_random_schedules(name: str, count: int, seed: int) -> None:
     assert findings(scenario_of(name), count, seed) == []
 
 
+@pytest.mark.heavy
 @pytest.mark.fault("O02")
 @pytest.mark.parametrize("name", ["offload", "restore"])
 def test_two_crashes_about_the_switch(name: str) -> None:

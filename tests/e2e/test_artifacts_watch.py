@@ -17,7 +17,7 @@ from .supplied import BITS, WEIGHTS, Supplied, supplied
 from .test_lifecycle import answer
 from .watching import Command, until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.heavy, pytest.mark.e2e, pytest.mark.timeout(240)]
 
 CANARY = "hf_" + "CanaryThatIsSeenByNobody" * 2
 

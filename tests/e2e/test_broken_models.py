@@ -75,6 +75,7 @@ UNSEEN: dict[str, tuple[Callable[[Ensemble, str], None], str, str]] = {
 }
 
 
+@pytest.mark.heavy
 @pytest.mark.fault("R04")
 def test_r04_a_failed_load_is_named_ended_not_repeated_and_never_published(ensemble: Ensemble) -> None:
     ensemble.models(*UNSEEN, "sound")
@@ -107,6 +108,7 @@ def test_r04_a_failed_load_is_named_ended_not_repeated_and_never_published(ensem
     assert ensemble.routed() == {"sound", "weird"}
 
 
+@pytest.mark.heavy
 @pytest.mark.fault("R04")
 def test_r04_a_shard_that_goes_while_the_server_starts_is_a_failed_load(ensemble: Ensemble) -> None:
     ensemble.models("alpha", "beta")
@@ -158,6 +160,7 @@ def half_a_config(folder: Path) -> str:
     return "config.json"
 
 
+@pytest.mark.heavy
 def test_what_is_seen_to_be_incomplete_is_never_started_and_says_which_file(ensemble: Ensemble) -> None:
     damages = {"missing": missing_shard, "short": truncated_shard, "wordless": no_tokenizer, "half": half_a_config}
     ensemble.models(*damages, "sound")
@@ -177,6 +180,7 @@ def test_what_is_seen_to_be_incomplete_is_never_started_and_says_which_file(ense
 # ---------------------------------------------------------------------------------------------------- time and ports
 
 
+@pytest.mark.heavy
 def test_a_server_that_is_still_loading_has_no_route(ensemble: Ensemble) -> None:
     ensemble.models("alpha", "beta")
     ensemble.declare("alpha", "beta")
@@ -239,6 +243,7 @@ def _answers(port: int) -> bool:
         return False
 
 
+@pytest.mark.heavy
 @pytest.mark.fault("P09")
 def test_p09_a_persons_own_server_on_the_port_is_not_taken_for_ours(ensemble: Ensemble, tmp_path: Path) -> None:
     ensemble.models("alpha", "beta")
@@ -269,6 +274,7 @@ def evil_map(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@pytest.mark.heavy
 @pytest.mark.fault("S03", "S04")
 def test_s03_s04_no_code_of_a_model_is_run(ensemble: Ensemble) -> None:
     labels = ("class", "map", "words")
@@ -305,6 +311,7 @@ SECRETS = {
 }
 
 
+@pytest.mark.heavy
 @pytest.mark.fault("S09", "S10", "S15", "S16")
 def test_s09_s10_s15_s16_a_server_is_reached_from_here_alone_and_knows_no_secret(ensemble: Ensemble) -> None:
     ensemble.models("alpha")

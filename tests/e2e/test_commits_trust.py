@@ -11,7 +11,7 @@ from tests.cli.home import Home
 from tests.e2e.committed import Committed, committed
 from tests.e2e.watching import Command, kill, until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.heavy, pytest.mark.e2e, pytest.mark.timeout(120)]
 
 SOURCE = "source/commit"
 

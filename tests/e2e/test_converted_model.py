@@ -18,6 +18,8 @@ from tests.adapters.converting import Converting
 from tests.ports import free_port
 from tests.programs.tiny_base import write_base
 
+pytestmark = pytest.mark.heavy
+
 DEADLINE: Final = 60.0
 GRACE: Final = 10.0
 PAUSE: Final = 0.05

@@ -11,7 +11,7 @@ from reconciler.model.problem import ExitCode
 from tests.cli.home import Home
 from tests.e2e.watching import Machine, machine_of, until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.heavy, pytest.mark.e2e, pytest.mark.timeout(180)]
 
 LABELS = tuple(f"model-{number:02}" for number in range(40))
 

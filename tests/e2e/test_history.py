@@ -11,7 +11,7 @@ from tests.cli.home import Home
 from tests.e2e.committed import Committed, committed
 from tests.e2e.watching import Machine, machine_of, until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.heavy, pytest.mark.e2e, pytest.mark.timeout(120)]
 
 FLAGS = "    options: {max_tokens: 9}\n"
 

@@ -14,7 +14,7 @@ from reconciler.model.problem import ExitCode
 from tests.cli.home import Home
 from tests.e2e.watching import Machine, alive, kill, machine_of, until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180), pytest.mark.fault("X17")]
+pytestmark = [pytest.mark.heavy, pytest.mark.e2e, pytest.mark.timeout(180), pytest.mark.fault("X17")]
 
 DRIVER: Final = Path(__file__).resolve().parents[1] / "programs" / "killed_apply.py"
 LAUNCH: Final = ("before-record", "after-record", "after-spawn", "after-complete")

@@ -21,7 +21,7 @@ from reconciler.backends.mlx_lm import MlxLm
 from reconciler.programs.tiny_model import write_model
 from tests.ports import free_port
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.heavy, pytest.mark.e2e, pytest.mark.timeout(240)]
 
 DEADLINE = 60.0
 """Seconds for a server to fail; it takes one where nothing else runs."""

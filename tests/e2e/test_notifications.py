@@ -15,7 +15,7 @@ from tests.cli.home import Home
 from tests.e2e.watching import Command, Machine, kill, machine_of, until
 from tests.ports import free_ports
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.heavy, pytest.mark.e2e, pytest.mark.timeout(120)]
 
 SECRET = "T0/B0/s3cr3t"
 
@@ -115,10 +115,11 @@ def said_to(home: Home) -> list[tuple[str, str, str]]:
 
 
 def dies(machine: Machine, watch: Command) -> None:
-    """A server dies and is started again."""
-    dead = machine.pid("alpha")
+    """A server dies, is started again and proved; before that its next death would be no turn for the worse."""
+    dead, proved = machine.pid("alpha"), watch.out.count("proved server/alpha")
     kill(dead)
     until(lambda: machine.pid("alpha") not in (0, dead), "it is started again", watch.said)
+    watch.says("proved server/alpha", proved + 1)
     machine.served("alpha", "beta", told=watch.said)
 
 

@@ -6,7 +6,7 @@ from reconciler.model.problem import ExitCode
 from tests.e2e.ensemble import Ensemble
 from tests.e2e.test_broken_models import answer, renamed_tensor
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.heavy, pytest.mark.e2e, pytest.mark.timeout(240)]
 
 TEMPLATE = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
 SPEAKS = TEMPLATE + "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"

@@ -12,7 +12,7 @@ from reconciler.model.problem import ExitCode
 from tests.cli.home import Home
 from tests.e2e.watching import Command, Machine, kill, machine_of, until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.heavy, pytest.mark.e2e, pytest.mark.timeout(120)]
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tests.e2e.committed import Committed, committed
 from tests.e2e.watching import Machine, kill, machine_of, until
 from tests.ports import free_ports
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.heavy, pytest.mark.e2e, pytest.mark.timeout(120)]
 
 CARRIED = ("RECONCILER_LABEL", "RECONCILER_COMMIT", "RECONCILER_GENERATION", "RECONCILER_SPEC")
 MORE = "    options: {max_tokens: 7}\n"

@@ -17,7 +17,7 @@ from reconciler.model.problem import ExitCode
 from tests.cli.home import Home
 from tests.e2e.watching import Command, Machine, kill, machine_of, until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.heavy, pytest.mark.e2e, pytest.mark.timeout(120)]
 
 FLAWED: Final = Path(__file__).resolve().parents[1] / "programs" / "flawed_watch.py"
 RETUNED: Final = "    options: {max_tokens: 7}\n"

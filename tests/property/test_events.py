@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Final
 
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -19,6 +20,8 @@ from .befalling import doomed, faulty, moved, stormy
 from .documents import often
 from .profile import worlds
 from .strategies import scenarios
+
+pytestmark = pytest.mark.heavy
 
 Step = tuple[str, EventKind]
 """Kind of an action, or the empty string, and what became of it."""

@@ -14,6 +14,8 @@ from . import checks, supply_checks
 from .profile import worlds
 from .weights import Chapter, lives, shaken, supplied
 
+pytestmark = pytest.mark.heavy
+
 
 @worlds(150)
 @given(lives())

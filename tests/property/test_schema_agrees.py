@@ -20,6 +20,8 @@ from reconciler.model.problem import InvalidDocument
 from .profile import worlds
 from .written import as_block, as_flow, at, desired_documents, fits, host_files, places, put, spelled_out
 
+pytestmark = pytest.mark.heavy
+
 _FORM: Final = """
     empty unknown-field missing-field wrong-type unknown-choice bad-value bad-name out-of-range too-long too-short
     newer-version source-not-one receiver-not-one bare-repository-name path-as-repository url-as-repository

@@ -17,6 +17,8 @@ from .befalling import doomed, exchanged, hasty, misrouted, moved, squeezed, sto
 from .bugs import BUGS, Bug
 from .strategies import scenarios
 
+pytestmark = pytest.mark.heavy
+
 BOUND: Final = 200
 """Worlds in which a mistake must have shown."""
 WORLDS: Final[dict[str, Callable[[], st.SearchStrategy[Scenario]]]] = {

@@ -19,6 +19,8 @@ from .bugs import Bug
 from .supply_bugs import BUGS
 from .weights import REFERENCES, crowded, moving, retuned, shaken, supplied
 
+pytestmark = pytest.mark.heavy
+
 BOUND: Final = 120
 """Worlds in which a mistake must have shown."""
 

@@ -9,9 +9,10 @@ import click
 from reconciler.engine.doctor import CHECKS, Check
 from reconciler.model.doctor import Examined, Finding, Opinion
 from reconciler.model.problem import ExitCode
+from reconciler.model.units import count
 from reconciler.surface.cli.options import file_options, settings
 from reconciler.surface.composition import Compose
-from reconciler.surface.render.text import count, printable
+from reconciler.surface.render.text import printable
 
 _COLOURS: Final = {Opinion.PROBLEM: "red", Opinion.WARNING: "yellow", Opinion.UNKNOWN: "yellow"}
 _NAMES: Final = tuple(check.name for check in CHECKS)

@@ -12,12 +12,12 @@ import click
 
 from reconciler.model.event import Event, EventKind
 from reconciler.model.problem import ExitCode
-from reconciler.model.units import DURATION, seconds
+from reconciler.model.units import DURATION, count, seconds
 from reconciler.ports.host import StateStore
 from reconciler.surface.cli.options import FORMATS, file_options, settings
 from reconciler.surface.composition import Compose
 from reconciler.surface.render import events as render
-from reconciler.surface.render.text import count
+from reconciler.surface.render.text import printable
 
 _GLANCE: Final = 0.25
 """Seconds between two looks while events are followed."""
@@ -37,10 +37,13 @@ class _Wanted:
     """How far back; None: all that is kept."""
 
     def of(self, events: Iterable[Event]) -> Iterator[Event]:
-        meant = (self.subject, f"server/{self.subject}", f"gateway/{self.subject}")
         for event in events:
-            if (self.subject is None or event.subject in meant) and (not self.kinds or event.kind in self.kinds):
+            if self.concerns(event) and (not self.kinds or event.kind in self.kinds):
                 yield event
+
+    def concerns(self, event: Event) -> bool:
+        meant = (self.subject, f"server/{self.subject}", f"gateway/{self.subject}")
+        return self.subject is None or event.subject in meant
 
 
 def _filtered(command: Callable[..., int]) -> Callable[..., int]:
@@ -103,6 +106,8 @@ def command(
         return ExitCode.OK
     for event in shown:
         _print(event, output)
+    if wanted.subject is not None and not any(wanted.concerns(event) for event in history):
+        click.echo(printable(f"nothing that is kept here is about {wanted.subject}"), err=True)
     if follow:
         _follow(host.state, history[-1].number if history else 0, wanted, output)
     return ExitCode.OK

@@ -73,10 +73,9 @@ def settings(config: Path | None, host_file: Path | None, overrides: tuple[str, 
         pairs[field] = value
     context = click.get_current_context(silent=True)
     noted = context.meta if context is not None else {}
-    return Settings(
-        config=config,
-        host_file=host_file,
-        overrides=pairs,
-        source=noted.get(f"{__name__}.source"),
-        ref=noted.get(f"{__name__}.ref"),
-    )
+    source, ref = noted.get(f"{__name__}.source"), noted.get(f"{__name__}.ref")
+    if ref and source == "worktree":
+        raise click.UsageError("--ref names a branch, and --source worktree means the saved file: leave one out")
+    # Who names a branch means its commits.
+    source = "commit" if ref and source is None else source
+    return Settings(config=config, host_file=host_file, overrides=pairs, source=source, ref=ref)

@@ -9,10 +9,10 @@ from reconciler.model.desired import Desired
 from reconciler.model.ledger import Ledger
 from reconciler.model.problem import ExitCode, ReconcilerError
 from reconciler.model.supply import CheckOrder, SourceCheck
+from reconciler.model.units import count
 from reconciler.ports.errors import ActionError
 from reconciler.surface.cli.looking import look
 from reconciler.surface.composition import Composition
-from reconciler.surface.render.text import count
 
 
 def asked(composition: Composition, desired: Desired, ledger: Ledger) -> Mapping[str, SourceCheck]:

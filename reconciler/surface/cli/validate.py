@@ -28,7 +28,8 @@ def command(
 
     Prints every problem as file:line:column and returns 3 if there is one.
     """
-    from reconciler.surface.render.text import count, printable
+    from reconciler.model.units import count
+    from reconciler.surface.render.text import printable
 
     composition = compose(settings(file or config, host_file, overrides))
     desired, warnings = composition.desired()

@@ -3,8 +3,7 @@
 from typing import Final
 
 from reconciler.model.status_document import DifferenceEntry, JobEntry, ServerEntry, StatusDocument
-from reconciler.model.units import human
-from reconciler.surface.render.text import count
+from reconciler.model.units import count, human
 
 from .markup import Html, element
 from .words import badge, fact, moment, mono, panel, revision, short, tone

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from reconciler.model.document import ReasonEntry
 from reconciler.model.source import Mode, shown
 from reconciler.model.status_document import StatusDocument
-from reconciler.surface.render.text import count
+from reconciler.model.units import count
 
 from .ensemble import ensemble
 from .markup import Html, element, joined

@@ -15,8 +15,7 @@ from reconciler.model.status_document import (
     StatusDocument,
     StatusEvent,
 )
-from reconciler.model.units import human
-from reconciler.surface.render.text import count
+from reconciler.model.units import count, human
 
 from .markup import Html, element, joined
 from .words import badge, command, moment, mono, panel, revision, short

@@ -6,8 +6,9 @@ from typing import Any, Final
 from reconciler.model.base import plain
 from reconciler.model.plan import Blocked, Plan
 from reconciler.model.problem import ExitCode, worst
+from reconciler.model.units import count
 from reconciler.model.view import View
-from reconciler.surface.render.text import count, printable
+from reconciler.surface.render.text import printable
 
 _TRUST: Final = ("history-rewritten", "history-unknown", "commit-unsigned", "commit-untrusted")
 

@@ -21,7 +21,7 @@ from reconciler.model.document import (
 from reconciler.model.observed import Present
 from reconciler.model.plan import Action, Waiting
 from reconciler.model.problem import ExitCode, worst
-from reconciler.model.units import human
+from reconciler.model.units import count, human
 from reconciler.model.view import View
 from reconciler.planning import memory
 from reconciler.planning.fingerprint import fingerprint
@@ -29,7 +29,7 @@ from reconciler.planning.forecast import Forecast, memory_used
 from reconciler.planning.guards import guards
 from reconciler.planning.status import status
 
-from .text import count, printable
+from .text import printable
 
 _VERB: Final = 7
 """Letters that the name of a verb has room for; only `preflight` is longer."""

@@ -16,8 +16,3 @@ def _visible(char: str) -> str:
     if ord(char) in _HARMLESS or unicodedata.category(char)[0] not in "CZ" or char == " ":
         return char
     return char.encode("unicode_escape").decode()
-
-
-def count(number: int, singular: str, plural: str = "") -> str:
-    """`1 server`, `2 servers`."""
-    return f"{number} {singular if number == 1 else plural or singular + 's'}"

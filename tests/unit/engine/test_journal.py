@@ -89,7 +89,7 @@ def test_a_first_start_from_nothing_to_served() -> None:
         (EventKind.SETTLED, ENSEMBLE, "settled"),
     ]
     texts = [event.text for event in world.history]
-    assert texts[0] == "worktree:0, 1 models"
+    assert texts[0] == "worktree:0, 1 model"
     assert texts[1].startswith("port 8100, ")
     assert texts[4] == "pid 9001 answers on port 8100"
     assert texts[5] == "route fast"
