@@ -117,13 +117,18 @@ class _Pidfds:
         if sys.platform != "linux":
             raise AssertionError("pidfds are Linux")
         handle = os.pidfd_open(pid)
-        self._epoll.register(handle)
+        try:
+            self._epoll.register(handle)
+        except BaseException:
+            os.close(handle)
+            raise
         self._handles[pid], self._pids[handle] = handle, pid
 
     def leave(self, pid: int) -> None:
         handle = self._handles.pop(pid)
         del self._pids[handle]
-        os.close(handle)  # the kernel forgets it with its last descriptor
+        self._epoll.unregister(handle)  # a child that was forked and runs nothing yet may have a copy of it
+        os.close(handle)
 
     def ended(self) -> list[int]:
         return [self._pids[handle] for handle, _ in self._epoll.poll(0)]

@@ -103,6 +103,7 @@ class LocalProcesses:
             self._live = {}
             return {}
         except OSError as error:
+            self._live = {}
             raise ObservationError(f"{folder}: {error.strerror}") from error
         labels = [name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)]
         self._reap()
@@ -144,6 +145,7 @@ class LocalProcesses:
             return _unseen(label, f"it could not be looked at: {error.strerror or error}")
         live.update(dict.fromkeys(proof.members, label))
         server = record.server(proof.standing, proof.reason)
+        self._gone.pop(label, None)
         if proof.standing is Standing.GONE:
             self._gone[label] = record.token
         match proof.standing, proof.leader:

@@ -4,8 +4,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -53,6 +52,8 @@ class StateDir:
         self.root = default_root(os.environ) if root is None else Path(os.path.abspath(root))
         self._now = now or SystemClock().now
         self._writing = Writing(self.root / DATABASE, self._version)
+        self._unsaid: tuple[Event, ...] = ()
+        """What has happened to the database and no save has said yet."""
 
     @property
     def database(self) -> Path:
@@ -90,10 +91,9 @@ class StateDir:
         `contents` are kept by their sha256 for as long as the ledger names them. A database that proves to be
         damaged is set aside and written anew, with an event that says what was lost; so who saves has the lock.
         """
-        entry = Entry(ledger=ledger, events=events, contents=contents)
         with self._told():
-            if self._writing.removed:
-                entry = replace(entry, events=(*events, self._rescued()))
+            self._put_back()
+            entry = Entry(ledger=ledger, events=(*events, *self._unsaid), contents=contents)
             try:
                 self._check_root()
                 if not self._writing.ready():
@@ -103,10 +103,15 @@ class StateDir:
                 if not state_damage.is_damage(error):
                     raise
                 self._renew(entry, str(error))
+            self._unsaid = ()
 
     def rest(self) -> None:
-        """Move what was saved over an open connection into the database itself. Raises ReconcilerError."""
-        with self._told():
+        """Move what was saved over an open connection into the database itself, as far as that can be done now.
+
+        Nothing that was saved needs it to be safe; what fails here fails again at the next save, and is said then.
+        """
+        with suppress(ReconcilerError), self._told():
+            self._put_back()
             self._writing.rest()
 
     @contextmanager
@@ -116,6 +121,8 @@ class StateDir:
         try:
             yield
         finally:
+            with suppress(ReconcilerError), self._told():
+                self._put_back()
             with self._told():
                 self._writing.end()
 
@@ -172,14 +179,24 @@ class StateDir:
         finally:
             connection.close()
 
-    def _rescued(self) -> Event:
-        """Write a database that was removed while it was open to its place again; the event that says so."""
-        fresh = self._fresh()
-        self._check_root()
-        self._writing.rescue(fresh)
-        state_damage.put_back(fresh, self.database)
-        text = f"{self.database} was removed while it was in use, and is written again; nothing was lost"
-        return Event(at=self._now(), kind=EventKind.DRIFTED, subject=ENSEMBLE, text=text, reference="state-removed")
+    def _put_back(self) -> None:
+        """Write a database that was removed while it was open to its place again; the next save says so."""
+        if not self._writing.removed:
+            return
+        said = f"{self.database} was removed while it was in use"
+        try:
+            self._check_root()
+            fresh = self._fresh()
+            self._writing.rescue(fresh)
+            state_damage.put_back(fresh, self.database)
+            said += ", and is written again; nothing was lost"
+        except Exception as error:
+            if not state_damage.is_damage(error):
+                raise
+            said += f" and cannot be read any more ({error}); earlier events and what generations consisted of are lost"
+        self._writing.close()
+        event = Event(at=self._now(), kind=EventKind.DRIFTED, subject=ENSEMBLE, text=said, reference="state-removed")
+        self._unsaid = (*self._unsaid, event)
 
     def _fresh(self) -> Path:
         """Where a database is written that is to be put in the place of another; nothing is there."""

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Final, NoReturn
 
 from reconciler.actions.launch import Launch
-from reconciler.actions.preflight import Preflight
 from reconciler.model.base import noun
 from reconciler.model.desired import Desired
 from reconciler.model.event import Event
@@ -18,7 +17,7 @@ from reconciler.model.observed import Health, ServerProcess, Standing
 from reconciler.model.plan import InFlight
 from reconciler.model.problem import ReconcilerError
 from reconciler.observing.observe import glance, survey
-from reconciler.planning import backoff, fallback, generations, restart
+from reconciler.planning import fallback, generations, restart
 from reconciler.planning.forecast import NotConvergent, forecast
 from reconciler.planning.plan import Decision, Planner
 from reconciler.ports.errors import ObservationError
@@ -28,6 +27,7 @@ from . import journal
 from .contents import Contents
 from .declared import Declared, Reading
 from .jobs import Jobs, Outcome
+from .outcomes import folded, without_progress
 from .requests import Asked, Request
 from .returning import Return, returned
 from .rules import Rules
@@ -104,6 +104,8 @@ class Engine:
         self._poked = asyncio.Event()
         self._steady = 0
         self._last: Decision | None = None
+        self._owed: tuple[Decision, tuple[Event, ...]] | None = None
+        """What has been begun and is not remembered yet, with its events."""
 
     def request(self, change: Change = lambda ledger, now: ledger) -> None:
         """Look now, and before that change what is remembered; durable before anything is done for it."""
@@ -128,15 +130,16 @@ class Engine:
 
     def _turn(self) -> Tick:
         now = self._host.clock.now()
-        said = self._requested(now)
+        said = (*self._pay(), *self._requested(now))
         ledger = self._rules.kept(self._ledger)
         self._outcomes += self._jobs.reap()
         outcomes = tuple(self._outcomes)
         for outcome in outcomes:
-            ledger = self._fold(ledger, outcome)
+            ledger = folded(ledger, outcome, self._host.clock)
         reading = self._declared.read(now, ledger)
         decision = self._decide(reading, self._entered(ledger, reading, now))
-        if (after := self._idle(decision, outcomes)) is not decision.ledger:
+        after = without_progress(decision.ledger, self._planner.chosen(decision), outcomes, self._host.clock)
+        if after is not decision.ledger:
             decision = self._decide(reading, after)
         if reading.returns and (back := self._falling_back(decision)) is not None:
             decision = self._decide(replace(reading, desired=back[0]), back[1])
@@ -160,17 +163,24 @@ class Engine:
             self._host.state.save(decision.ledger, seen, self._contents.pending)
             self._contents.saved()
             self._ledger = decision.ledger
-        else:
-            self._host.state.rest()
         # Only what has been saved has been told, and only what has been told is forgotten.
         self._known = journal.told(decision)
+
+    def _pay(self) -> tuple[Event, ...]:
+        """Remember what was begun before it could be, and the events of that. Raises ReconcilerError, and then owes."""
+        if self._owed is None:
+            return ()
+        decision, seen = self._owed
+        self._remember(decision, seen)
+        self._owed = None
+        return seen
 
     async def _start_again(self, ended: frozenset[str]) -> None:
         """Start at once whoever served, has just ended and may be started; the whole look, which takes longer, follows.
 
         Everything but these servers and their ports is taken to be as the last look saw it, so nothing is done here
-        but what these need: a launch looks at its port and its lock once more by itself. Who is started before his
-        end is counted leaves a record of that start; a kill in these milliseconds can lose the count, no more.
+        but what these need. Who is started before his end is counted leaves a record of that start; a kill in these
+        milliseconds can lose the count, no more.
         """
         last = self._last
         if last is None or self._requests or self._outcomes or self._jobs.any_done:
@@ -183,14 +193,18 @@ class Engine:
         self._jobs.start(early.values())
         await asyncio.sleep(0)  # they begin before anything else takes its time
         decision = self._planner.decide(facts, self._host.clock.jitter())
-        launches = [action for action in self._planner.chosen(decision) if isinstance(action, Launch)]
-        launches = [launch for launch in launches if launch.order.label in served - early.keys()]
+        chosen = self._planner.chosen(decision)
+        launches = [action for action in chosen if isinstance(action, Launch) and action.order.label in served]
         if not launches and not early:
             return
-        seen = journal.events(self._known, self._ledger, decision, ())
-        self._remember(decision, seen)
-        self._jobs.start(launches)
+        # Of all that is decided only these are begun, and so told.
+        decision = replace(decision, plan=replace(decision.plan, actions=tuple(launches)))
+        self._owed = decision, journal.events(self._known, self._ledger, decision, ())
         self._steady = 0
+        if self._requests:
+            return  # somebody has said something meanwhile, which counts for the rest
+        seen = self._pay()
+        self._jobs.start(launch for launch in launches if launch.order.label not in early)
         self._told(Tick(decision=decision, events=seen, in_flight=self._jobs.in_flight, steady=False))
 
     def _decide(self, reading: Reading, ledger: Ledger) -> Decision:
@@ -294,6 +308,7 @@ class Engine:
         """Until a job ends, something may have changed, or something is due; the labels of servers that have ended."""
         if 0 < self._steady < _STEADY:
             return frozenset()
+        self._host.state.rest()
         now = self._host.clock.now()
         ends = [suspension.until for suspension in self._ledger.suspensions.values()]
         due = (
@@ -335,51 +350,6 @@ class Engine:
         # Who asks for the same as before has moved nothing.
         self._known = replace(self._known, settled=self._known.settled and not events)
         return events
-
-    def _idle(self, decision: Decision, outcomes: tuple[Outcome, ...]) -> Ledger:
-        """The ledger after actions that ended well and are to be done again at once, which would go on for ever.
-
-        A launch is not among them: its server may have died, which is counted by itself.
-        """
-        ledger = decision.ledger
-        done = [outcome.action for outcome in outcomes if outcome.cause is None and not outcome.cancelled]
-        for action in self._planner.chosen(decision):
-            if action in done and not isinstance(action, Launch):
-                error = f"it was done and has to be done again at once ({action.kind}: {action.reason})"
-                failure = backoff.Failure(cause="no-progress", error=error, permanent=True)
-                clock = self._host.clock
-                key = backoff.action_key(action)
-                spec = backoff.spec_of(action)
-                ledger = backoff.failed(ledger, key, spec, failure, clock.now(), clock.jitter())
-        return ledger
-
-    def _fold(self, ledger: Ledger, outcome: Outcome) -> Ledger:
-        action = outcome.action
-        if outcome.lesson is not None:
-            lesson = outcome.lesson
-            preflights = {**ledger.preflights, **lesson.preflights}
-            ledger = replace(ledger, sources={**ledger.sources, **lesson.sources}, preflights=preflights)
-        order = action.order if isinstance(action, Launch | Preflight) else None
-        key, spec_hash = (
-            (order.label, order.spec_hash)
-            if order
-            else (
-                backoff.action_key(action),
-                backoff.spec_of(action),
-            )
-        )
-        if outcome.cancelled:
-            return ledger
-        if outcome.cause is None:
-            if order is None and key in ledger.attempts:
-                return replace(ledger, attempts={k: a for k, a in ledger.attempts.items() if k != key})
-            return ledger
-        artifact = order.artifact if order else ""
-        failure = backoff.Failure(
-            cause=outcome.cause, error=outcome.error, permanent=outcome.permanent, artifact=artifact
-        )
-        clock = self._host.clock
-        return backoff.failed(ledger, key, spec_hash, failure, clock.now(), clock.jitter())
 
 
 def _serving(server: ServerProcess | None) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from reconciler.model.desired import AUTO_RANGE, Desired, launch_reference
+from reconciler.model.desired import AUTO_RANGE, Desired, ModelSpec, launch_reference
 from reconciler.model.host import HostFile
 from reconciler.model.ledger import Ledger
 from reconciler.model.names import port_range
@@ -36,11 +36,11 @@ def survey(
 
 
 def glance(host: Host, last: Facts, ledger: Ledger, labels: Iterable[str], in_flight: tuple[InFlight, ...]) -> Facts:
-    """The facts of the last look, with what has become of some servers and of their ports since.
+    """The facts of the last look, with what has become of some servers, of their ports and of their weights since.
 
     Raises ObservationError.
     """
-    servers = dict(last.observed.servers)
+    servers, models = dict(last.observed.servers), last.desired.state.models
     ports = {servers[label].port for label in labels if label in servers}
     for label in labels:
         found = host.processes.record(label, ledger.proofs.get(label))
@@ -50,7 +50,9 @@ def glance(host: Host, last: Facts, ledger: Ledger, labels: Iterable[str], in_fl
             ports.add(found.port)
     now = host.clock.now()
     listeners = {**last.observed.listeners, **host.listeners.look(sorted(ports))}
-    observed = replace(last.observed, at=now, servers=servers, listeners=listeners)
+    references = sorted(_references(models[label] for label in labels if label in models))
+    artifacts = {**last.observed.artifacts, **host.artifacts.look(references)}
+    observed = replace(last.observed, at=now, servers=servers, listeners=listeners, artifacts=artifacts)
     return replace(last, observed=observed, ledger=ledger, now=now, in_flight=in_flight)
 
 
@@ -62,7 +64,7 @@ def observe(host: Host, desired: Desired, ledger: Ledger, backends: Iterable[str
         servers = host.processes.records(ledger.proofs)
     except ObservationError as error:
         blind = str(error)
-    references = sorted(_references(desired) | ledger.wishes.keys())
+    references = sorted(_references(desired.state.models.values()) | ledger.wishes.keys())
     return ObservedState(
         at=host.clock.now(),
         servers={label: _proved(server, ledger) for label, server in servers.items()},
@@ -96,7 +98,7 @@ def _ports(desired: Desired, servers: Mapping[str, ServerProcess], ledger: Ledge
     return ports
 
 
-def _references(desired: Desired) -> set[str]:
-    """Launch references of every model and draft."""
-    sources = [source for spec in desired.state.models.values() for source in (spec.source, spec.draft) if source]
+def _references(models: Iterable[ModelSpec]) -> set[str]:
+    """Launch references of models and of their drafts."""
+    sources = [source for spec in models for source in (spec.source, spec.draft) if source]
     return {str(launch_reference(source)) for source in sources}

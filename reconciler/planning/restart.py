@@ -1,9 +1,9 @@
 """Who is started again without another decision, because the last one has decided it already; pure.
 
-A decision takes longer than a launch. Where nothing was to be done or waited for, and only servers that served as
-declared have ended since, it could not come to anything else than to start them as they were: those are named here,
-and the decision about what is known of them is made afterwards (`tests/property/test_restart_at_once.py` holds the
-two against each other).
+A decision takes longer than a launch. Where nothing was to be done or waited for, and nothing is known to have changed
+since but that servers have ended which served as declared, it could not come to anything else than to start them as
+they were: those are named here, and the decision about what is known of them is made afterwards
+(`tests/property/test_restart_at_once.py` holds the two against each other).
 """
 
 from collections.abc import Iterable
@@ -24,6 +24,9 @@ def at_once(last: Decision, now: Facts, labels: Iterable[str]) -> tuple[LaunchOr
     if view.headroom < 0:
         return ()  # a smaller budget keeps nobody from running, but from being started
     changes = {change.label: change for change in view.changes}
+    before, after = view.facts.observed.artifacts, now.observed.artifacts
+    if any(after[reference] != seen for reference, seen in before.items()):
+        return ()
     orders = [_order(changes[label], now) for label in sorted(labels)]
     found = tuple(order for order in orders if order is not None)
     # Where not all of them can be started, who goes first is a decision.

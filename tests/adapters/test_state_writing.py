@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.adapters.state_dir import StateDir
+from reconciler.adapters.state_layout import VERSION, Entry
+from reconciler.adapters.state_writing import Writing
 from reconciler.model.event import EventKind
 from reconciler.model.generation import Generation
 from reconciler.model.ledger import EMPTY
@@ -197,3 +199,119 @@ def test_one_connection_writes_a_layout_of_its_own_only(kept: StateDir) -> None:
         kept.save(EMPTY)
     assert caught.value.reference == "state-too-new"
     assert rows(kept.database, "SELECT count(*) FROM events") == [(1,)]
+
+
+def test_a_touch_takes_nothing_with_it(kept: StateDir) -> None:
+    """The log was emptied because the time of the database had changed, with all that was in it."""
+    kept.save(ENTERED, [event("second")])
+    os.utime(kept.database, (1, 1))
+    kept.save(ENTERED, [event("third")])
+    assert texts(StateDir(kept.root)) == ["first", "second", "third"]
+    os.utime(kept.database, (2, 2))
+    kept.rest()
+    kept.save(FULL, [event("fourth")])
+    assert texts(StateDir(kept.root)) == ["first", "second", "third", "fourth"]
+
+
+def test_a_disk_that_is_full_for_a_while_takes_nothing_with_it(state: StateDir) -> None:
+    """A rest that failed half-way looked like a stranger's hand in the database."""
+    program = (
+        "import resource, sys\n"
+        "from dataclasses import replace\n"
+        "from hashlib import sha256\n"
+        "from reconciler.adapters.state_dir import StateDir\n"
+        "from reconciler.model.generation import Generation\n"
+        "from reconciler.model.ledger import EMPTY\n"
+        "from tests.adapters.remembered import event\n"
+        "state = StateDir(sys.argv[1])\n"
+        "contents = {sha256(c).hexdigest(): c for c in (b'a' * 2**20, b'b' * 2**17)}\n"
+        "made = [Generation(number=n, at=1.0, revision='r', content=c) for n, c in enumerate(contents)]\n"
+        "first, both = (replace(EMPTY, generations=tuple(made[:n])) for n in (1, 2))\n"
+        "with state.kept_open():\n"
+        "    state.save(first, [event('first')], contents)\n"
+        "    state.rest()\n"
+        "    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (state.database.stat().st_size + 20_000, hard))\n"
+        "    second = dict(list(contents.items())[1:])\n"
+        "    state.save(both, [event('second')], second)\n"
+        "    state.rest()\n"
+        "    log = state.root / 'state.db-wal'\n"
+        "    assert log.stat().st_size, 'it could not be emptied'\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))\n"
+        "    state.save(both, [event('third')])\n"
+        "    state.rest()\n"
+        "    assert not log.stat().st_size\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, state.root], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert texts(state) == ["first", "second", "third"]
+    assert state.content(sha256(b"b" * 2**17).hexdigest()) == b"b" * 2**17
+    assert state.damage() == ""
+    assert os.listdir(state.root) == ["state.db"]
+
+
+def test_one_that_is_removed_is_back_as_soon_as_nothing_is_to_do(kept: StateDir) -> None:
+    for path in kept.root.iterdir():
+        path.unlink()
+    kept.rest()
+    assert (kept.ledger(), texts(kept), kept.content(DIGEST)) == (ENTERED, ["first"], CONTENT)
+    kept.save(ENTERED, [event("second")])
+    assert [found.reference for found in kept.events()][1:] == ["port-lost", "state-removed"]
+
+
+def test_one_that_is_removed_is_back_at_the_end(state: StateDir) -> None:
+    with state.kept_open():
+        state.save(ENTERED, [event("first")], {DIGEST: CONTENT})
+        for path in state.root.iterdir():
+            path.unlink()
+    assert os.listdir(state.root) == ["state.db"]
+    assert (state.ledger(), texts(state), state.content(DIGEST)) == (ENTERED, ["first"], CONTENT)
+
+
+def test_one_that_is_damaged_and_removed_keeps_nobody_from_saving(kept: StateDir) -> None:
+    large = b"more than any cache holds" * 2**18
+    digest = sha256(large).hexdigest()
+    kept.save(replace(ENTERED, generations=(replace(ENTERED.generations[0], content=digest),)), (), {digest: large})
+    kept.rest()
+    kept.database.write_bytes(b"no database at all, " * 2**19)
+    for path in kept.root.iterdir():
+        path.unlink()
+    kept.save(ENTERED, [event("second")], {DIGEST: CONTENT})
+    kept.save(FULL, [event("third")])
+    assert (kept.ledger(), kept.damage()) == (FULL, "")
+    said = kept.events()[1]
+    assert (said.reference, texts(kept)[0], texts(kept)[-1]) == ("state-removed", "second", "third")
+    assert "earlier events" in said.text
+
+
+def test_what_could_not_be_put_back_is_put_back_later(kept: StateDir) -> None:
+    (kept.root / "state.db.new").mkdir()
+    kept.database.unlink()
+    with pytest.raises(ReconcilerError):
+        kept.save(FULL, [event("not saved")])
+    kept.rest()
+    assert not kept.database.exists()
+    (kept.root / "state.db.new").rmdir()
+    kept.save(ENTERED, [event("second")])
+    assert texts(kept)[:2] == ["first", "second"]
+    assert kept.content(DIGEST) == CONTENT
+
+
+def test_one_that_is_put_in_its_place_while_it_is_written_gets_the_save_too(state: StateDir, tmp_path: Path) -> None:
+    """Every later save went to the file that nobody could see any more."""
+    other = StateDir(tmp_path / "backup")
+    other.save(EMPTY, [event("older")])
+    state.save(EMPTY)
+    meanwhile = [other.database]
+
+    def version(connection: sqlite3.Connection) -> int:
+        if meanwhile:
+            os.replace(meanwhile.pop(), state.database)
+        return VERSION
+
+    writing = Writing(state.database, version)
+    writing.keep()
+    writing.write(Entry(ledger=FULL, events=(event("second"),), contents={}))
+    assert (state.ledger(), texts(state)) == (FULL, ["older", "second"])
+    writing.end()
+    assert (state.ledger(), texts(state), state.damage()) == (FULL, ["older", "second"], "")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from reconciler.actions.launch import Launch
 from reconciler.model.base import noun
-from reconciler.model.observed import Standing
+from reconciler.model.observed import Absent, Standing
 from reconciler.model.target import LaunchOrder
 from reconciler.observing.observe import glance
 from reconciler.planning import restart
@@ -30,9 +30,11 @@ class Fallen:
     """By one about a look at everything."""
 
 
-def fall(run: Run, scenario: Scenario, labels: Collection[str]) -> Fallen:
-    """End some servers, and ask three times what is to be started."""
+def fall(run: Run, scenario: Scenario, labels: Collection[str], lost: Collection[str] = ()) -> Fallen:
+    """End some servers, take the weights of some labels away, and ask three times what is to be started."""
     world, last, plans = run.world, run.ending.decision, planner()
+    for label in lost:
+        world.truth.artifacts[last.view.targets[label].reference] = Absent()
     for label in labels:
         server = world.truth.records[label].server
         assert server is not None
@@ -59,7 +61,9 @@ def test_it_is_what_would_be_decided(scenario: Scenario, data: st.DataObject) ->
     run = checks.settles(scenario)
     alive = serving(run) if not run.world.truth.blind else []
     if alive:
-        fallen = fall(run, scenario, data.draw(st.sets(st.sampled_from(alive), min_size=1)))
+        declared = sorted(run.ending.decision.view.targets)
+        lost = data.draw(st.sets(st.sampled_from(declared), max_size=1)) if declared else set()
+        fallen = fall(run, scenario, data.draw(st.sets(st.sampled_from(alive), min_size=1)), lost)
         assert fallen.at_once.items() <= fallen.decided.items()
         assert fallen.at_once.items() <= fallen.after_all.items()
 

@@ -231,6 +231,7 @@ class _Changes(_Port):
             if moment is None:
                 await asyncio.Event().wait()
             elif moment <= world.now:
+                world.catch_up()
                 ended = frozenset(label for label, record in world.truth.records.items() if self._fell(record))
                 world._told = world.now
                 return ended

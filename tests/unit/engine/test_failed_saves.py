@@ -108,3 +108,36 @@ def test_who_is_no_longer_declared_is_not_said_to_run_again() -> None:
     settle(replace(given, desired=without), world)
     assert world.ledger.suspensions["fast"].reason == "lunch"
     assert of(world.history[before:], EventKind.RESUMED) == []
+
+
+class Illegible(Failing):
+    """A state directory of which nothing can be read until it has been saved anew."""
+
+    def content(self, digest: str) -> bytes | None:
+        if self.left:
+            raise ReconcilerError("state-corrupt", "it is damaged", hint="save it", code=ExitCode.ENVIRONMENT)
+        return super().content(digest)
+
+    def save(self, ledger: Ledger, events: Sequence[Event] = (), contents: Mapping[str, bytes] = NO_CONTENTS) -> None:
+        self.left = 0
+        super().save(ledger, events, contents)
+
+
+def test_a_database_that_cannot_be_read_is_mended_by_the_next_save() -> None:
+    """Every look ended at the first thing that it read, so that no save ever came."""
+    given = scenario()
+    world = given.world()
+    settle(given, world)
+    state = Illegible(world.host().state, times=0)
+    engine = Engine(replace(world.host(), state=state), planner(), Edited(given.wanted(world)), given.host_file)
+
+    async def main() -> None:
+        engine.tick()
+        state.left = 1
+        world.truth.records["fast"].doubt = "whose it is cannot be told"
+        engine.tick()
+
+    before = len(world.history)
+    run(main(), world.time)
+    assert state.left == 0
+    assert [event.reference for event in of(world.history[before:], EventKind.BLOCKED)] == ["proof-failed"]
