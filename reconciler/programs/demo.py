@@ -10,6 +10,7 @@ import argparse
 import fcntl
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -18,10 +19,13 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 HERE = Path(__file__).parent
+PORTS = range(20_000, 32_000)
+"""Below those that Linux (from 32768 on) and macOS (from 49152 on) give to whoever asks for any."""
 ENVIRONMENT = 8
 """The exit code for what the machine lacks, as in the table of `reconciler --exit-codes`."""
 
@@ -212,12 +216,15 @@ def expect(holds: bool, otherwise: str) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nothing uses now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(s.getsockname()[1]) for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
+    """Ports that nothing uses now, and that no kernel gives to somebody else before the servers have them."""
+    found: list[int] = []
+    for port in random.sample(PORTS, len(PORTS)):
+        if len(found) == count:
+            break
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+    return found
 
 
 def listening(port: int) -> bool:
