@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.ratios import timed
-from benchmarks.servers import Machine, began, child, end, free_ports, machine, spawn, until_all_answer, until_open
+from benchmarks.servers import Machine, began, child, end, machine, spawn, until_all_answer, until_open
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.listeners import LocalListeners
 from reconciler.adapters.processes import LocalProcesses
 from reconciler.model.target import LaunchOrder
 from reconciler.programs.tiny_model import write_cached
+from tests.ports import free_ports
 
 MANY = 40
 

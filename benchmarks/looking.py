@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.launching import pairs
 from benchmarks.ratios import timed
-from benchmarks.servers import child, end, free_ports, spawn, until_all_answer
+from benchmarks.servers import child, end, spawn, until_all_answer
 from benchmarks.worlds import remember, write_cache
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.diagnosis import LogDiagnosis
@@ -25,6 +25,7 @@ from reconciler.model.observed import Health, ServerProcess, Standing
 from reconciler.model.routes import Route, Upstream
 from reconciler.plugins import installed_backends, installed_gateways
 from reconciler.programs.tiny_model import write_cached
+from tests.ports import free_ports
 
 MANY = 40
 

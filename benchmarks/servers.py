@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.worlds import remember, write_cache
+from tests.ports import free_ports
 
 HERE: Final = Path(__file__).parent
 _QUESTION: Final = json.dumps(
@@ -108,15 +109,6 @@ def child(folder: Path) -> list[str]:
     program = folder / "child"
     subprocess.run([compiler, "-O2", "-o", str(program), str(HERE / "child.c")], check=True)
     return [str(program)]
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing uses now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(s.getsockname()[1]) for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 def spawn(argv: Sequence[str], env: Mapping[str, str], log: Path) -> int:

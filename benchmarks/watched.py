@@ -18,10 +18,11 @@ from pathlib import Path
 import psutil
 
 from benchmarks.peers import peers
-from benchmarks.servers import Machine, child, free_ports, machine, until_all_answer
+from benchmarks.servers import Machine, child, machine, until_all_answer
 from reconciler.adapters.listeners import LocalListeners
 from reconciler.adapters.sock_diag import LISTEN, sockets
 from reconciler.model.observed import Present
+from tests.ports import free_ports
 
 MANY = 40
 SECONDS = float(os.environ.get("SECONDS", "60"))
@@ -74,9 +75,13 @@ class Contest(ExitStack):
 
     def __enter__(self) -> "Contest":
         super().__enter__()
-        self.all = [self._floor(), self._ours(), *self._peers()]
-        for contestant in self.all:
-            until_all_answer(contestant.ports)
+        try:
+            self.all = [self._floor(), self._ours(), *self._peers()]
+            for contestant in self.all:
+                until_all_answer(contestant.ports)
+        except BaseException:
+            self.close()
+            raise
         time.sleep(5)  # supervisord calls a child started after a second
         return self
 
