@@ -56,9 +56,12 @@ class Exits:
         import asyncio
 
         wanted = frozenset(pids)
+        try:
+            handle = self._opened().fileno()
+        except OSError:
+            await asyncio.Event().wait()  # no descriptor is left: a hint that cannot be had is done without
         while not (ended := self._ended(wanted)):
             loop, told = asyncio.get_running_loop(), asyncio.Event()
-            handle = self._opened().fileno()
             loop.add_reader(handle, told.set)
             try:
                 await told.wait()

@@ -145,9 +145,10 @@ class LocalProcesses:
             return _unseen(label, f"it could not be looked at: {error.strerror or error}")
         live.update(dict.fromkeys(proof.members, label))
         server = record.server(proof.standing, proof.reason)
-        self._gone.pop(label, None)
         if proof.standing is Standing.GONE:
             self._gone[label] = record.token
+        else:
+            self._gone.pop(label, None)
         match proof.standing, proof.leader:
             case Standing.GONE, _ if proof.reason == REBOOTED:
                 return replace(server, cause=RESTARTED_MACHINE)

@@ -85,8 +85,10 @@ class StateDir:
         found: bytes | None = rows[0][0] if rows else None
         return found if found is not None and hashlib.sha256(found).hexdigest() == digest else None
 
-    def save(self, ledger: Ledger, events: Sequence[Event] = (), contents: Mapping[str, bytes] = NO_CONTENTS) -> None:
-        """Durable when it returns, all or nothing. Raises ReconcilerError.
+    def save(
+        self, ledger: Ledger, events: Sequence[Event] = (), contents: Mapping[str, bytes] = NO_CONTENTS
+    ) -> tuple[Event, ...]:
+        """Durable when it returns, all or nothing; what has happened to the database meanwhile. Raises ReconcilerError.
 
         `contents` are kept by their sha256 for as long as the ledger names them. A database that proves to be
         damaged is set aside and written anew, with an event that says what was lost; so who saves has the lock.
@@ -102,8 +104,9 @@ class StateDir:
             except Exception as error:
                 if not state_damage.is_damage(error):
                     raise
-                self._renew(entry, str(error))
-            self._unsaid = ()
+                self._unsaid = (*self._unsaid, self._renew(entry, str(error)))
+            said, self._unsaid = self._unsaid, ()
+            return said
 
     def rest(self) -> None:
         """Move what was saved over an open connection into the database itself, as far as that can be done now.
@@ -281,7 +284,7 @@ class StateDir:
             )
 
     def _make(self, database: Path) -> None:
-        """A file, empty if new, with the right modes; not for an open one: to close it would end the locks of it."""
+        """A file, empty if new, with the right modes; not for one that is open: closing it here ends SQLite's locks."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
         handle = os.open(database, flags, 0o600)
         try:

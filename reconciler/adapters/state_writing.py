@@ -81,7 +81,7 @@ class Writing:
             connection = self._open or self._connected()
             self._open = connection
             try:
-                written(connection, entry, self._version)
+                self._transact(connection, entry)
             except BaseException:
                 self.close()
                 raise
@@ -132,10 +132,15 @@ class Writing:
         self._handle = os.open(self._database, os.O_RDONLY | os.O_NOFOLLOW)
         self._inode = os.fstat(self._handle).st_ino
         try:
-            return connected(self._database)
+            return _durable(self._database)
         except BaseException:
             self.close()
             raise
+
+    def _transact(self, connection: "sqlite3.Connection", entry: Entry) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        state_layout.write(connection, entry, self._version(connection))
+        connection.execute("COMMIT")
 
     def _empty_log(self) -> None:
         """The log that we have left belongs to what the database was, and would be played into what it is now."""
@@ -150,7 +155,7 @@ class Writing:
         return database, _seen(self._log)
 
 
-def connected(database: Path) -> "sqlite3.Connection":
+def _durable(database: Path) -> "sqlite3.Connection":
     """A connection whose transactions are on the disk when they end. Raises sqlite3.Error."""
     import sqlite3
 
@@ -162,13 +167,6 @@ def connected(database: Path) -> "sqlite3.Connection":
         connection.close()
         raise
     return connection
-
-
-def written(connection: "sqlite3.Connection", entry: Entry, version: Callable[["sqlite3.Connection"], int]) -> None:
-    """Write an entry, all or nothing. Raises sqlite3.Error and what `version` raises."""
-    connection.execute("BEGIN IMMEDIATE")
-    state_layout.write(connection, entry, version(connection))
-    connection.execute("COMMIT")
 
 
 def _seen(path: Path) -> _Seen | None:

@@ -145,7 +145,7 @@ class Engine:
             decision = self._decide(replace(reading, desired=back[0]), back[1])
         seen = journal.events(self._known, ledger, decision, outcomes)
         seen += self._rules.news(now, reading.desired.revision)
-        self._remember(decision, seen)
+        seen = self._remember(decision, seen)
         self._rules.told()
         self._outcomes.clear()
         self._look_again = reading.look_again, reading.glance_at
@@ -156,22 +156,23 @@ class Engine:
         steady, jobs = self._steady >= _STEADY, self._jobs.in_flight
         return Tick(decision=decision, events=(*said, *seen), in_flight=jobs, steady=steady)
 
-    def _remember(self, decision: Decision, seen: tuple[Event, ...]) -> None:
-        """Make durable what a decision adds to the ledger, and what is told of it."""
+    def _remember(self, decision: Decision, seen: tuple[Event, ...]) -> tuple[Event, ...]:
+        """Make durable what a decision adds to the ledger, and what is told of it; all that is to be told."""
         if decision.ledger != self._ledger or seen:
             self._contents.assure(decision.view.facts.desired)
-            self._host.state.save(decision.ledger, seen, self._contents.pending)
+            seen += self._host.state.save(decision.ledger, seen, self._contents.pending)
             self._contents.saved()
             self._ledger = decision.ledger
         # Only what has been saved has been told, and only what has been told is forgotten.
         self._known = journal.told(decision)
+        return seen
 
     def _pay(self) -> tuple[Event, ...]:
         """Remember what was begun before it could be, and the events of that. Raises ReconcilerError, and then owes."""
         if self._owed is None:
             return ()
         decision, seen = self._owed
-        self._remember(decision, seen)
+        seen = self._remember(decision, seen)
         self._owed = None
         return seen
 
@@ -344,12 +345,12 @@ class Engine:
             for kind, subject, text, reference in journal.changed(before, ledger)
         )
         # What is pending stays so: this ledger need not name it, and then it is not kept.
-        self._host.state.save(ledger, events, self._contents.pending)
+        found = self._host.state.save(ledger, events, self._contents.pending)
         del self._requests[: len(requests)]
         self._ledger = ledger
         # Who asks for the same as before has moved nothing.
         self._known = replace(self._known, settled=self._known.settled and not events)
-        return events
+        return (*events, *found)
 
 
 def _serving(server: ServerProcess | None) -> bool:

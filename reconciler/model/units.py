@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them in a document."""
+"""Durations, sizes and numbers of things as people write them."""
 
 from typing import Annotated, Final
 

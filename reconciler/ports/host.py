@@ -189,15 +189,18 @@ class StateStore(Protocol):
         """The last saved ledger; an empty one where there is none."""
         ...
 
-    def save(self, ledger: Ledger, events: Sequence[Event] = (), contents: Mapping[str, bytes] = NO_CONTENTS) -> None:
+    def save(
+        self, ledger: Ledger, events: Sequence[Event] = (), contents: Mapping[str, bytes] = NO_CONTENTS
+    ) -> tuple[Event, ...]:
         """Durable when it returns, all or nothing. The store numbers the events.
 
+        What comes back are events of its own, stored with the others: what has happened to it since the last save.
         `contents` are kept by their digest for as long as a generation, a pin or the source of the ledger names them.
         """
         ...
 
     def rest(self) -> None:
-        """Nothing more is to be saved for now: leave everything as nobody could spoil it."""
+        """Nothing more is to be saved for now: leave everything in an order that a stranger's hand spoils least."""
         ...
 
     def content(self, digest: str) -> bytes | None:

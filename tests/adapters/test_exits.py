@@ -1,9 +1,12 @@
 """The ends of real processes."""
 
 import asyncio
+import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -76,3 +79,25 @@ def test_a_wait_is_begun_anew_after_it_was_closed(exits: Exits, children: list[C
     after(exits, pids, children[0])
     exits.close()
     assert after(exits, pids[1:], children[2]) == {pids[2]}
+
+
+def test_without_a_descriptor_nothing_is_told_and_nothing_fails(exits: Exits, children: list[Child]) -> None:
+    async def main() -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/dev/fd"))), hard))
+        taken = []
+        try:
+            with suppress(OSError):
+                while True:
+                    taken.append(os.dup(0))
+            waiting = asyncio.ensure_future(exits.next([children[0].pid]))
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            waiting.cancel()
+        finally:
+            for handle in taken:
+                os.close(handle)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    asyncio.run(main())
+    assert after(exits, [child.pid for child in children], children[0]) == {children[0].pid}

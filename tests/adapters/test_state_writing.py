@@ -96,12 +96,14 @@ def test_what_was_saved_before_a_kill_is_there_after_it(state: StateDir) -> None
 def test_f32_nothing_is_lost_with_a_database_that_is_removed_under_a_watch(kept: StateDir) -> None:
     for path in kept.root.iterdir():
         path.unlink()
-    kept.save(replace(ENTERED, leases={"fast": 1}), [event("second")])
+    [told] = kept.save(replace(ENTERED, leases={"fast": 1}), [event("second")])
     assert kept.ledger() == replace(ENTERED, leases={"fast": 1})
     assert kept.content(DIGEST) == CONTENT
     first, second, said = kept.events()
     assert (first.text, second.text) == ("first", "second")
     assert (said.kind, said.reference) == (EventKind.DRIFTED, "state-removed")
+    assert replace(said, number=0) == told, "who saves can tell it"
+    assert kept.save(ENTERED) == ()
     assert "nothing was lost" in said.text
     assert {path.stat().st_mode & 0o777 for path in kept.root.iterdir()} == {0o600}
     kept.save(FULL, [event("third")])

@@ -53,10 +53,13 @@ class Saving:
     def events(self, after: int = 0, last: int = 10_000) -> tuple[Event, ...]:
         return self._real.events(after, last)
 
-    def save(self, ledger: Ledger, events: Sequence[Event] = (), contents: Mapping[str, bytes] = NO_CONTENTS) -> None:
+    def save(
+        self, ledger: Ledger, events: Sequence[Event] = (), contents: Mapping[str, bytes] = NO_CONTENTS
+    ) -> tuple[Event, ...]:
         self._at("before-save")
-        self._real.save(ledger, events, contents)
+        found = self._real.save(ledger, events, contents)
         self._at("after-save")
+        return found
 
     def rest(self) -> None:
         self._real.rest()

@@ -365,7 +365,7 @@ class _State(_Port):
 
     def save(
         self, ledger: Ledger, events: Sequence[Happened] = (), contents: Mapping[str, bytes] = NO_CONTENTS
-    ) -> None:
+    ) -> tuple[Happened, ...]:
         world, truth = self._world, self._world.truth
         wanted, before = rules.contents_of(ledger), rules.contents_of(truth.ledger)
         kept = {name: found for name, found in {**truth.contents, **contents}.items() if name in wanted}
@@ -374,6 +374,7 @@ class _State(_Port):
         truth.ledger, truth.contents = ledger, kept
         for number, event in enumerate(events, len(world.history) + 1):
             world.history.append(replace(event, number=number))
+        return ()
 
     def rest(self) -> None:
         pass

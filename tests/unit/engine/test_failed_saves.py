@@ -35,11 +35,13 @@ class Failing:
     def content(self, digest: str) -> bytes | None:
         return self._real.content(digest)
 
-    def save(self, ledger: Ledger, events: Sequence[Event] = (), contents: Mapping[str, bytes] = NO_CONTENTS) -> None:
+    def save(
+        self, ledger: Ledger, events: Sequence[Event] = (), contents: Mapping[str, bytes] = NO_CONTENTS
+    ) -> tuple[Event, ...]:
         if self.left:
             self.left -= 1
             raise ReconcilerError("state-unavailable", "the disk is full", hint="free some", code=ExitCode.ENVIRONMENT)
-        self._real.save(ledger, events, contents)
+        return self._real.save(ledger, events, contents)
 
     def rest(self) -> None:
         self._real.rest()
@@ -118,9 +120,11 @@ class Illegible(Failing):
             raise ReconcilerError("state-corrupt", "it is damaged", hint="save it", code=ExitCode.ENVIRONMENT)
         return super().content(digest)
 
-    def save(self, ledger: Ledger, events: Sequence[Event] = (), contents: Mapping[str, bytes] = NO_CONTENTS) -> None:
+    def save(
+        self, ledger: Ledger, events: Sequence[Event] = (), contents: Mapping[str, bytes] = NO_CONTENTS
+    ) -> tuple[Event, ...]:
         self.left = 0
-        super().save(ledger, events, contents)
+        return super().save(ledger, events, contents)
 
 
 def test_a_database_that_cannot_be_read_is_mended_by_the_next_save() -> None:
