@@ -266,6 +266,7 @@ def _tick(contest: Contest, rounds: int) -> None:
 
     from reconciler.engine.declared import Followed, Following
     from reconciler.engine.loop import Engine
+    from reconciler.observing.observer import Observer
     from reconciler.surface.composition import Settings
     from reconciler.wiring import compose
 
@@ -287,13 +288,16 @@ def _tick(contest: Contest, rounds: int) -> None:
             mode=composition.mode,
             place=composition.place,
             parse=lambda bundle: composition.parse(bundle)[0],
-            guard=lambda newer: None,
+            guard=lambda newer, ledger: None,
             rules=composition.rules,
             kept=composition.host.state.content,
         )
         declared = Followed(following)
         engine = Engine(
-            composition.host, composition.planner, declared, composition.host_file, rules=lambda: composition.rules
+            Observer(composition.host, composition.host_file, composition.planner.backends),
+            composition.planner,
+            declared,
+            rules=lambda: composition.rules,
         )
         taken: dict[str, list[float]] = {"the bare questions": [], "a tick": []}
         for _ in range(4 * rounds):

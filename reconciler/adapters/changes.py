@@ -2,17 +2,21 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import reduce
+from operator import or_
 
-Hint = Callable[[], Awaitable[frozenset[str] | None]]
-"""Returns once the world may have moved: labels whose process has ended, or None where it does not know what."""
+from reconciler.model.hint import NOTHING, Hint
+
+Telling = Callable[[], Awaitable[Hint]]
+"""Returns once the world may have moved, with what may have."""
 
 
-async def first(*hints: Hint) -> frozenset[str]:
-    """Return when the first of them does, with the labels that it names; raise what it raises."""
-    tasks = [asyncio.ensure_future(hint()) for hint in hints]
+async def first(*telling: Telling) -> Hint:
+    """Return when the first of them does, with all that is said by then; raise what it raises."""
+    tasks = [asyncio.ensure_future(tell()) for tell in telling]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        return frozenset().union(*(task.result() or () for task in done))
+        return reduce(or_, (task.result() for task in done), NOTHING)
     finally:
         for task in tasks:
             task.cancel()

@@ -77,10 +77,14 @@ class LocalListeners:
 
     def _by_netlink(self, wanted: list[int]) -> Answers:
         taken: dict[int, list[Socket]] = {}
-        asked = set(wanted)
-        for found in _listening(wanted[0] if len(wanted) == 1 else 0):
+        asked, one = set(wanted), wanted[0] if len(wanted) == 1 else 0
+        listening = list(_listening(one))
+        for found in listening:
             if found.port in asked:
                 taken.setdefault(found.port, []).append(found)
+        if not one:
+            for inode in self._owners.keys() - {found.inode for found in listening}:
+                del self._owners[inode]
         sockets = [socket for group in taken.values() for socket in group]
         owners = owners_by_proc(sockets, self._known, self._owners) if taken else {}
         return {

@@ -39,7 +39,7 @@ def owners_by_proc(
     """inode -> the first process that holds it, `known` pids first, then by pid; unnamed where none is visible.
 
     `before` is what earlier calls have found, kept for the next one: a socket has its number as long as it is open, so
-    one look at the same place says that it is still held.
+    one look at the same place says that it is still held. Whoever calls takes sockets out of it that are gone.
     """
     before = {} if before is None else before
     wanted = {f"socket:[{found.inode}]": found.inode for found in sockets if found.inode}
@@ -56,8 +56,6 @@ def owners_by_proc(
                 owners[inode], before[inode] = owner, (path, owner)
         if not wanted:
             break
-    for inode in before.keys() - owners.keys():
-        del before[inode]
     return owners
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Final
 
+from reconciler.model.hint import ANYTHING, Hint
 from reconciler.model.ledger import ServiceProof
 from reconciler.model.observed import (
     RESTARTED_MACHINE,
@@ -118,16 +119,21 @@ class LocalProcesses:
     def record(self, label: str, proof: ServiceProof | None) -> ServerProcess | None:
         """What `records` would say of one label now; None where it has no record."""
         self._reap()
-        return self._server(label, proof, {})
+        live = {pid: other for pid, other in self._live.items() if other != label}
+        found = self._server(label, proof, live)
+        self._live = live
+        return found
 
     def pids(self) -> tuple[int, ...]:
         """The processes that were proved at the last look or started since: to be looked at first for who listens."""
         return (*self._live, *(pid for pid in self._children if pid not in self._live))
 
-    async def exited(self) -> frozenset[str]:
-        """The labels of processes that were proved at the last look, once some have ended: a hint to look again."""
+    async def exited(self) -> Hint:
+        """Once processes have ended that were proved at the last look: whose."""
         ended = await self._exits.next(self._live)
-        return frozenset(self._live[pid] for pid in ended if pid in self._live)
+        labels = frozenset(self._live[pid] for pid in ended if pid in self._live)
+        self._live = {pid: label for pid, label in self._live.items() if pid not in ended}
+        return Hint(ended=labels) if labels else ANYTHING
 
     def close(self) -> None:
         """Wait for nobody's end any more."""

@@ -19,7 +19,8 @@ KILL_SECONDS: Final = 10.0
 PORT_SECONDS: Final = 2.0
 """How long the port of a server that is gone is waited for; whoever has it then is a stranger."""
 _ROUNDS: Final = 20
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.1
+_FREE_PAUSE: Final = 0.005
 _FREE_READINGS: Final = 2
 """A lock is free when it was so twice: a child between its spawn and its program has all descriptors for a moment."""
 _TRIES: Final = 5
@@ -111,8 +112,8 @@ class Stopping:
                 return True
             if now() >= (end if not readings else max(end, port_end + pause)):
                 return False
-            await asyncio.sleep(pause)
-            pause = _FIRST_PAUSE if readings else min(pause * 1.5, _LONGEST_PAUSE)
+            await asyncio.sleep(_FREE_PAUSE if readings else pause)
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
 
     def _port_is_left(self, late: bool) -> bool:
         """Whether nothing of this server listens on its port; `late`: an owner that is not named is a stranger."""

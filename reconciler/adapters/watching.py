@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Final
 
+from reconciler.model.hint import FILES, Hint
+
 STEP: Final = 50
 DEBOUNCE: Final = 200
 """Milliseconds: `step` is the quiet time that ends a batch, and how often watchfiles 1.3 looks at its queue."""
@@ -46,7 +48,7 @@ class EditWatch:
         self._told = -PAUSE
         self._task: asyncio.Task[None] | None = None
 
-    async def changed(self) -> None:
+    async def changed(self) -> Hint:
         """Return when something may have changed since the last return; what changed is found by reading."""
         if self._task is None:
             self._task = asyncio.create_task(self._watch(), name="watch edits")
@@ -55,6 +57,7 @@ class EditWatch:
         await asyncio.sleep(max(0.0, self._told + PAUSE - now()))
         self._told = now()
         self._edited.clear()
+        return FILES
 
     async def close(self) -> None:
         """End the watching."""

@@ -22,7 +22,7 @@ EDITING: Final = 5.0
 """Seconds for which an edit may lie there uncommitted before anything is said of it: most are about to be committed."""
 _STAYS: Final = "the last good state stays in force"
 
-Guard = Callable[[Desired], tuple[str, str] | None]
+Guard = Callable[[Desired, Ledger], tuple[str, str] | None]
 """Reference and sentence of what stands against taking a revision without a person; None: nothing does."""
 
 
@@ -54,6 +54,10 @@ class Declared(Protocol):
         """The revision that is in force, given what is remembered. Raises ReconcilerError where there is none."""
         ...
 
+    def stands(self) -> bool:
+        """Whether the source surely is where it was at the last reading; cheap."""
+        ...
+
 
 class Fixed:
     """Read once, by a command that ends."""
@@ -68,6 +72,10 @@ class Fixed:
         """What it was given."""
         pin = ledger.pin if self._pinned else None
         return Reading(desired=self._desired, record=self._record, pin=pin, enters=self._enters)
+
+    def stands(self) -> bool:
+        """It always does."""
+        return True
 
 
 @noun
@@ -103,6 +111,8 @@ class Followed:
         """An edit that is not in force yet, and since when it has been the same."""
         self._edits: tuple[tuple[str, ...], float] = ((), 0.0)
         """What is not committed, and since when."""
+        self._position: Position | None = None
+        """Where the source was at the last reading; None where that could not be seen."""
 
     def read(self, now: float, ledger: Ledger) -> Reading:
         """The revision that is in force; `problem` says why it is not the newest. Raises ReconcilerError."""
@@ -110,6 +120,13 @@ class Followed:
         edits, since = self._edits
         glance_at = since + EDITING if edits and now < since + EDITING else None
         return replace(reading, glance_at=glance_at, returns=True)
+
+    def stands(self) -> bool:
+        """Whether the source surely is where it was at the last reading."""
+        try:
+            return self._position is not None and self._with.source.position() == self._position
+        except ReconcilerError:
+            return False
 
     def _lying(self, position: Position, now: float) -> Position:
         """Without edits that somebody may be about to commit."""
@@ -119,8 +136,10 @@ class Followed:
 
     def _read(self, now: float, ledger: Ledger) -> Reading:
         good = self._in_force(ledger)
+        self._position = None
         try:
-            position = self._lying(self._with.source.position(), now)
+            self._position = self._with.source.position()
+            position = self._lying(self._position, now)
         except ReconcilerError as error:
             return self._stay(good, ledger, error, None, now)
         if position.reference:
@@ -151,7 +170,7 @@ class Followed:
             reading = self._reading(good, ledger, position, replace(pin, bad=newest))
             return replace(reading, record=self._taken(ledger, position, content)) if record is not None else reading
         if good is None or wanted or (wait := self._quiet(newest, now)) is None:
-            tripped = None if wanted else self._with.guard(found)
+            tripped = None if wanted else self._with.guard(found, ledger)
             if tripped is not None:
                 return self._guarded(good, ledger, position, *tripped)
             self._good, self._seen = (content, found), None

@@ -11,17 +11,17 @@ from reconciler.model.base import noun
 from reconciler.model.desired import Desired
 from reconciler.model.event import Event
 from reconciler.model.generation import Generation
-from reconciler.model.host import HostFile
+from reconciler.model.hint import ANYTHING, NOTHING, Hint
 from reconciler.model.ledger import Ledger
+from reconciler.model.names import label_of, server_subject
 from reconciler.model.observed import Health, ServerProcess, Standing
 from reconciler.model.plan import InFlight
 from reconciler.model.problem import ReconcilerError
-from reconciler.observing.observe import glance, survey
+from reconciler.observing.observer import Observer
 from reconciler.planning import fallback, generations, restart
 from reconciler.planning.forecast import NotConvergent, forecast
 from reconciler.planning.plan import Decision, Planner
 from reconciler.ports.errors import ObservationError
-from reconciler.ports.host import Host
 
 from . import journal
 from .contents import Contents
@@ -76,19 +76,18 @@ class Engine:
 
     def __init__(
         self,
-        host: Host,
+        observer: Observer,
         planner: Planner,
         declared: Declared,
-        host_file: HostFile,
         told: Callable[[Tick], None] = lambda tick: None,
         failed: Callable[[Exception], None] = lambda error: None,
         rules: Callable[[], str] = lambda: "",
     ) -> None:
         """`rules`: digest of what else decides at this moment, which is remembered with every generation."""
-        self._host = host
+        self._observer = observer
+        self._host = host = observer.host
         self._planner = planner
         self._declared = declared
-        self._host_file = host_file
         self._told = told
         self._failed = failed
         self._outcomes: list[Outcome] = []
@@ -97,6 +96,8 @@ class Engine:
         self._ledger = host.state.ledger()
         self._rules = Rules(rules)
         self._contents = Contents(host.state)
+        self._unsure = False
+        """Whether the last look found nothing to begin without being at everything."""
         self._look_again: tuple[float | None, ...] = ()
         """When a newer revision of the source may be taken, or something be said of it."""
         self._known = journal.recalled(host.state.events(last=_RECALLED))
@@ -123,7 +124,8 @@ class Engine:
         self.request(lambda ledger, now: back.pinned(ledger, now, request.reason))
 
     def tick(self) -> Decision:
-        """Look once and start what is decided; what must be remembered is durable before it is acted on."""
+        """Look at everything and start what is decided; what must be remembered is durable before it is acted on."""
+        self._observer.forget()
         tick = self._turn()
         self._told(tick)
         return tick.decision
@@ -132,7 +134,7 @@ class Engine:
         now = self._host.clock.now()
         said = (*self._pay(), *self._requested(now))
         ledger = self._rules.kept(self._ledger)
-        self._outcomes += self._jobs.reap()
+        self._reap()
         outcomes = tuple(self._outcomes)
         for outcome in outcomes:
             ledger = folded(ledger, outcome, self._host.clock)
@@ -153,8 +155,17 @@ class Engine:
         self._jobs.start(self._planner.chosen(decision))
         self._last = decision
         self._steady = self._steady + 1 if decision.plan.settled and reading.look_again is None else 0
-        steady, jobs = self._steady >= _STEADY, self._jobs.in_flight
-        return Tick(decision=decision, events=(*said, *seen), in_flight=jobs, steady=steady)
+        jobs = self._jobs.in_flight
+        self._unsure = not (jobs or self._observer.whole)
+        return Tick(decision=decision, events=(*said, *seen), in_flight=jobs, steady=self._steady >= _STEADY)
+
+    def _reap(self) -> None:
+        """Take up what has ended; a job on one server has touched nothing else, and gateways are always looked at."""
+        for outcome in self._jobs.reap():
+            self._outcomes.append(outcome)
+            if outcome.action.kind in _LONG:
+                self._observer.forget()
+            self._observer.heed(label_of(outcome.action.subject))
 
     def _remember(self, decision: Decision, seen: tuple[Event, ...]) -> tuple[Event, ...]:
         """Make durable what a decision adds to the ledger, and what is told of it; all that is to be told."""
@@ -186,10 +197,11 @@ class Engine:
         last = self._last
         if last is None or self._requests or self._outcomes or self._jobs.any_done:
             return  # what is said, or has been done, counts for them too
-        served = {label for label in ended if _serving(last.view.facts.observed.servers.get(label))}
+        busy, servers = {job.subject for job in self._jobs.in_flight}, last.view.facts.observed.servers
+        served = {label for label in ended if _serving(servers.get(label)) and server_subject(label) not in busy}
         if not served:
             return
-        facts = glance(self._host, last.view.facts, self._ledger, served, self._jobs.in_flight)
+        facts = self._observer.glimpse(last.view.facts, self._ledger, served, self._jobs.in_flight)
         early = {order.label: Launch.again(order) for order in restart.at_once(last, facts, served)}
         self._jobs.start(early.values())
         await asyncio.sleep(0)  # they begin before anything else takes its time
@@ -209,10 +221,7 @@ class Engine:
         self._told(Tick(decision=decision, events=seen, in_flight=self._jobs.in_flight, steady=False))
 
     def _decide(self, reading: Reading, ledger: Ledger) -> Decision:
-        backends, in_flight = self._planner.backends, self._jobs.in_flight
-        facts = survey(
-            self._host, reading.desired, self._host_file, ledger, backends, in_flight, source=reading.problem
-        )
+        facts = self._observer.look(reading.desired, ledger, self._jobs.in_flight, reading.problem)
         return self._planner.decide(facts, self._host.clock.jitter())
 
     def _entered(self, ledger: Ledger, reading: Reading, now: float) -> Ledger:
@@ -242,8 +251,7 @@ class Engine:
         back: Return | None
         try:
             back = returned(self._host, ledger, before.number)
-            facts = replace(decision.view.facts, desired=back.desired)
-            looked = survey(self._host, back.desired, self._host_file, ledger, self._planner.backends, facts.in_flight)
+            looked = self._observer.look(back.desired, ledger, self._jobs.in_flight)
             unfit = fallback.unfit(forecast(self._planner, looked), before)
         except (ReconcilerError, NotConvergent) as error:
             back, unfit = None, str(error)
@@ -262,12 +270,14 @@ class Engine:
         self._steady = 0
         try:
             while True:
-                decision = self.tick()
+                tick = self._turn()
+                self._told(tick)
+                decision = tick.decision
                 if self._steady >= _STEADY:
                     return Ending(decision=decision, settled=True)
                 now = self._host.clock.now()
                 late = now >= deadline
-                if (late and not self._moving) or decision.plan.parked(now):
+                if not self._unsure and ((late and not self._moving) or decision.plan.parked(now)):
                     return Ending(decision=decision, settled=False)
                 await self._react(await self._pause(decision, None if late else deadline))
         finally:
@@ -295,20 +305,25 @@ class Engine:
         finally:
             await self._jobs.abandon()
 
-    async def _react(self, ended: frozenset[str]) -> None:
+    async def _react(self, hint: Hint) -> None:
         """To the end of servers, as far as that can be done before the whole look; what fails here is left to that."""
+        if hint.anything:
+            self._observer.forget()
+        self._observer.heed(hint.ended | hint.heard)
         with suppress(ReconcilerError, ObservationError, OSError):
-            await self._start_again(ended)
+            await self._start_again(hint.ended)
 
     @property
     def _moving(self) -> bool:
         """Whether something is under way that may take days."""
         return any(job.kind in _LONG for job in self._jobs.in_flight)
 
-    async def _pause(self, decision: Decision, deadline: float | None = None) -> frozenset[str]:
-        """Until a job ends, something may have changed, or something is due; the labels of servers that have ended."""
-        if 0 < self._steady < _STEADY:
-            return frozenset()
+    async def _pause(self, decision: Decision, deadline: float | None = None) -> Hint:
+        """Until a job ends, something may have changed, or something is due; what may have changed."""
+        if self._unsure or 0 < self._steady < _STEADY:
+            return ANYTHING
+        if self._jobs.tasks:
+            await asyncio.sleep(0)  # they begin before anything else takes its time
         self._host.state.rest()
         now = self._host.clock.now()
         ends = [suspension.until for suspension in self._ledger.suspensions.values()]
@@ -319,17 +334,41 @@ class Engine:
             deadline,
             *ends,
         )
-        timeout = max(0.0, min(moment for moment in due if moment is not None) - now)
+        until = min(moment for moment in due if moment is not None)
+        while self._stands(hint := await self._hint(max(0.0, until - self._host.clock.now()))):
+            pass
+        return hint
+
+    async def _hint(self, timeout: float) -> Hint:
+        """The next hint; what jobs have done is no part of it, and after `timeout` seconds it is anything."""
         changed = asyncio.ensure_future(self._host.changes.next())
         hints = (changed, asyncio.ensure_future(self._poked.wait()))
         try:
-            await asyncio.wait({*self._jobs.tasks, *hints}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            woken, _ = await asyncio.wait(
+                {*self._jobs.tasks, *hints}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
+            )
         finally:
             for hint in hints:
                 hint.cancel()
+        poked = self._poked.is_set()
         self._poked.clear()
         # A hint that fails would be asked again and again.
-        return changed.result() if changed.done() and not changed.cancelled() else frozenset()
+        found = changed.result() if changed.done() and not changed.cancelled() else NOTHING
+        return found if woken and not poked else found | ANYTHING
+
+    def _stands(self, hint: Hint) -> bool:
+        """Whether nothing follows from a hint: the files are as they were, or a job is at what it names, and tells."""
+        busy = {job.subject for job in self._jobs.in_flight}
+        if hint.anything or hint.heard or not {server_subject(label) for label in hint.ended} <= busy:
+            return False
+        self._observer.heed(hint.ended)
+        if not hint.files:
+            return bool(hint.ended)
+        if self._last is None or self._last.view.facts.source is not None:
+            return False
+        with suppress(ReconcilerError, OSError):
+            return self._declared.stands() and self._rules.stand() and self._observer.gateways_stand()
+        return False
 
     def _requested(self, now: float) -> tuple[Event, ...]:
         """Make durable what people have said since the last tick; the events of that."""

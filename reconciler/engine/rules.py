@@ -44,6 +44,10 @@ class Rules:
         """What there was to tell at the last look has been saved."""
         self._told = self._changed
 
+    def stand(self) -> bool:
+        """Whether they are as they were at the last look; cheap."""
+        return self._same() is not self._changed
+
     def _same(self) -> bool:
         try:
             return self._digest() == self.began

@@ -82,9 +82,20 @@ def server_subject(label: str) -> Subject:
     return Subject(f"server/{label}")
 
 
+def label_of(subject: Subject) -> tuple[str, ...]:
+    """The label of a server's subject; empty for another one."""
+    kind, _, label = subject.partition("/")
+    return (label,) if kind == "server" else ()
+
+
 def artifact_subject(reference: str) -> Subject:
     """The subject of the weights that a launch reference names."""
     return Subject(f"artifact/{reference}")
+
+
+def is_of_weights(subject: Subject) -> bool:
+    """Whether it names weights."""
+    return subject.startswith("artifact/")
 
 
 ENSEMBLE = Subject("ensemble")

@@ -1,59 +1,14 @@
-"""Ask every port once and put the answers into one ObservedState; nothing is changed by looking."""
+"""Ask every port and put the answers into one ObservedState; nothing is changed by looking."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from reconciler.model.desired import AUTO_RANGE, Desired, ModelSpec, launch_reference
-from reconciler.model.host import HostFile
 from reconciler.model.ledger import Ledger
 from reconciler.model.names import port_range
 from reconciler.model.observed import Health, ObservedState, ServerProcess, Standing
-from reconciler.model.plan import Blocked, InFlight
-from reconciler.model.view import Facts
 from reconciler.ports.errors import ObservationError
 from reconciler.ports.host import Host
-
-
-def survey(
-    host: Host,
-    desired: Desired,
-    host_file: HostFile,
-    ledger: Ledger,
-    backends: Iterable[str],
-    in_flight: tuple[InFlight, ...] = (),
-    source: Blocked | None = None,
-) -> Facts:
-    """Everything that one decision rests on, as of now."""
-    return Facts(
-        desired=desired,
-        observed=observe(host, desired, ledger, backends),
-        ledger=ledger,
-        host=host_file,
-        now=host.clock.now(),
-        in_flight=in_flight,
-        source=source,
-    )
-
-
-def glance(host: Host, last: Facts, ledger: Ledger, labels: Iterable[str], in_flight: tuple[InFlight, ...]) -> Facts:
-    """The facts of the last look, with what has become of some servers, of their ports and of their weights since.
-
-    Raises ObservationError.
-    """
-    servers, models = dict(last.observed.servers), last.desired.state.models
-    ports = {servers[label].port for label in labels if label in servers}
-    for label in labels:
-        found = host.processes.record(label, ledger.proofs.get(label))
-        servers.pop(label, None)
-        if found is not None:
-            servers[label] = _proved(found, ledger)
-            ports.add(found.port)
-    now = host.clock.now()
-    listeners = {**last.observed.listeners, **host.listeners.look(sorted(ports))}
-    references = sorted(_references(models[label] for label in labels if label in models))
-    artifacts = {**last.observed.artifacts, **host.artifacts.look(references)}
-    observed = replace(last.observed, at=now, servers=servers, listeners=listeners, artifacts=artifacts)
-    return replace(last, observed=observed, ledger=ledger, now=now, in_flight=in_flight)
 
 
 def observe(host: Host, desired: Desired, ledger: Ledger, backends: Iterable[str]) -> ObservedState:
@@ -68,12 +23,38 @@ def observe(host: Host, desired: Desired, ledger: Ledger, backends: Iterable[str
     return ObservedState(
         at=host.clock.now(),
         servers={label: _proved(server, ledger) for label, server in servers.items()},
-        listeners=host.listeners.look(sorted(_ports(desired, servers, ledger))),
+        listeners=host.listeners.look(sorted(_ports(desired, servers.values(), ledger))),
         artifacts=host.artifacts.look(references),
         storage=host.artifacts.storage(references),
         gateways=host.gateways.look(),
         host=host.machine.look(sorted(backends)),
         blind=blind,
+    )
+
+
+def glance(host: Host, last: ObservedState, desired: Desired, ledger: Ledger, labels: Collection[str]) -> ObservedState:
+    """The last look, with what has become of some servers, of their ports and weights, and of all gateways since.
+
+    Raises ObservationError.
+    """
+    servers = dict(last.servers)
+    models = {label: desired.state.models[label] for label in labels if label in desired.state.models}
+    ports = _fixed(models) | {servers[label].port for label in labels if label in servers}
+    ports |= {ledger.leases[label] for label in labels if label in ledger.leases}
+    for label in labels:
+        found = host.processes.record(label, ledger.proofs.get(label))
+        servers.pop(label, None)
+        if found is not None:
+            servers[label] = _proved(found, ledger)
+            ports.add(found.port)
+    references = sorted(_references(models.values()))
+    return replace(
+        last,
+        at=host.clock.now(),
+        servers=servers,
+        listeners={**last.listeners, **host.listeners.look(sorted(ports))} if ports else last.listeners,
+        artifacts={**last.artifacts, **host.artifacts.look_again(references)} if references else last.artifacts,
+        gateways=host.gateways.look(),
     )
 
 
@@ -86,11 +67,14 @@ def _proved(server: ServerProcess, ledger: Ledger) -> ServerProcess:
     return server
 
 
-def _ports(desired: Desired, servers: Mapping[str, ServerProcess], ledger: Ledger) -> set[int]:
+def _fixed(models: Mapping[str, ModelSpec]) -> set[int]:
+    return {spec.port for spec in models.values() if isinstance(spec.port, int)}
+
+
+def _ports(desired: Desired, servers: Iterable[ServerProcess], ledger: Ledger) -> set[int]:
     """Declared and recorded ports, and the range that `port: auto` would choose from."""
     state = desired.state
-    ports = {spec.port for spec in state.models.values() if isinstance(spec.port, int)}
-    ports |= {server.port for server in servers.values()}
+    ports = _fixed(state.models) | {server.port for server in servers}
     autos = [label for label, spec in state.models.items() if spec.port == "auto"]
     ports |= {ledger.leases[label] for label in autos if label in ledger.leases}
     if any(label not in ledger.leases for label in autos) and AUTO_RANGE in state.ports:

@@ -10,7 +10,7 @@ from reconciler.model.base import noun
 from reconciler.model.change import Change, Verdict
 from reconciler.model.desired import launch_reference
 from reconciler.model.ledger import Ledger
-from reconciler.model.names import Subject, artifact_subject, gateway_subject, server_subject
+from reconciler.model.names import Subject, artifact_subject, gateway_subject, is_of_weights, server_subject
 from reconciler.model.observed import Absent, Health, Present, ServerProcess, Standing, Unknown
 from reconciler.model.plan import Action, Blocked, Plan, Waiting
 from reconciler.model.supply import ConvertOrder, VerifyOrder
@@ -296,7 +296,7 @@ def propose(view: View, verbs: Sequence[type[Verb]]) -> Plan:
     waiting, stuck = _on_a_person(waiting, causes)
     # What stands against weights is said of who waits for them; nobody needs to read it twice.
     reasons = {(entry.reference, entry.hint) for entry in stuck}
-    weights = [e for e in blocked if e.subject.startswith("artifact/") and (e.reference, e.hint) in reasons]
+    weights = [e for e in blocked if is_of_weights(e.subject) and (e.reference, e.hint) in reasons]
     said = [*(entry for entry in blocked if entry not in weights), *stuck]
     return Plan(actions=tuple(actions), waiting=tuple(waiting), blocked=tuple(dict.fromkeys(said)))
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 from reconciler.backends.base import Backend, Finding, Start, filled, judge
 from reconciler.model.base import noun
 from reconciler.model.desired import DEFAULT_BACKEND, Defaults, ModelSpec, launch_reference
-from reconciler.model.names import LaunchRef, artifact_subject, server_subject
+from reconciler.model.names import LaunchRef, artifact_subject, is_of_weights, server_subject
 from reconciler.model.observed import Absent, Artifact, Observation, ObservedState, Present, Unknown
-from reconciler.model.plan import Blocked, Waiting
+from reconciler.model.plan import Blocked, InFlight, Waiting
 from reconciler.model.target import LaunchOrder, MemoryNeed, PreflightOrder, Target
 from reconciler.model.view import Facts
 
@@ -34,11 +34,18 @@ class Resolver:
         """label -> target, for every declared model, in the order of the document."""
         state = facts.desired.state
         assigned = ports.assign(state, facts.observed, facts.ledger)
-        targets = {label: self._target(label, model, assigned[label], facts) for label, model in state.models.items()}
+        # Nothing else of what is under way makes a difference to a target, and servers come and go all the time.
+        of_weights = tuple(job for job in facts.in_flight if is_of_weights(job.subject))
+        targets = {
+            label: self._target(label, model, assigned[label], facts, of_weights)
+            for label, model in state.models.items()
+        }
         self._made = {label: self._made[label] for label in targets}
         return targets
 
-    def _target(self, label: str, declared: ModelSpec, port: int | None, facts: Facts) -> Target:
+    def _target(
+        self, label: str, declared: ModelSpec, port: int | None, facts: Facts, of_weights: tuple[InFlight, ...]
+    ) -> Target:
         old = _old_port(label, facts)
         observed, desired = facts.observed, facts.desired
         text = str(launch_reference(declared.source))
@@ -49,7 +56,7 @@ class Resolver:
             observed.artifacts.get(aid),
             observed.storage,
             *_checks(facts, text, aid),
-            facts.in_flight,
+            of_weights,
             desired.state.policy,
             desired.state.defaults,
             desired.state.ports,

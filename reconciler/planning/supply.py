@@ -7,7 +7,7 @@ from typing import Final
 from reconciler.backends.base import Backend, Finding
 from reconciler.model.base import noun
 from reconciler.model.desired import ModelSpec
-from reconciler.model.names import LaunchRef, PathRef, RepoRef, artifact_subject
+from reconciler.model.names import LaunchRef, PathRef, RepoRef, artifact_subject, is_of_weights
 from reconciler.model.observed import Absent, Artifact, Conversion, Observation, Present, Unknown
 from reconciler.model.supply import (
     FINAL_FOR,
@@ -351,7 +351,9 @@ def room(facts: Facts) -> int | None:
     if not isinstance(free, Present):
         return None
     claimed = sum(
-        max(0, job.claim.disk - (job.progress.done if job.progress is not None else 0)) for job in facts.in_flight
+        max(0, job.claim.disk - (job.progress.done if job.progress is not None else 0))
+        for job in facts.in_flight
+        if is_of_weights(job.subject)
     )
     return free.value - claimed - size(facts.host.downloads.reserve)
 

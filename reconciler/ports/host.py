@@ -6,6 +6,7 @@ from typing import Protocol
 
 from reconciler.model.bundle import Bundle
 from reconciler.model.event import Event
+from reconciler.model.hint import Hint
 from reconciler.model.ledger import Ledger, ServiceProof
 from reconciler.model.names import Subject
 from reconciler.model.observed import (
@@ -40,11 +41,8 @@ class Clock(Protocol):
 class Changes(Protocol):
     """Hints that the world may have moved; what moved is found by looking."""
 
-    async def next(self) -> frozenset[str]:
-        """Return as soon as something may have changed since the last return.
-
-        Labels of servers of which a process has ended; empty where anything may have changed.
-        """
+    async def next(self) -> Hint:
+        """Return as soon as something may have changed since the last return, with what may have."""
         ...
 
 
@@ -115,6 +113,10 @@ class Artifacts(Protocol):
 
     def look(self, references: Iterable[str]) -> Mapping[str, Observation[Artifact]]:
         """One answer per asked launch reference; nothing else of the cache is read."""
+        ...
+
+    def look_again(self, references: Iterable[str]) -> Mapping[str, Observation[Artifact]]:
+        """As `look`, for some of what that was asked; it makes the next one no slower."""
         ...
 
     def storage(self, references: Iterable[str]) -> Storage:

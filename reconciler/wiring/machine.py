@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 from reconciler import plugins
 from reconciler.adapters.clock import SystemClock
 from reconciler.backends.base import Backend
+from reconciler.model.hint import Hint
 from reconciler.model.host import HostFile
 from reconciler.model.ledger import ServiceProof
 from reconciler.model.observed import ServerProcess
@@ -17,7 +18,7 @@ from reconciler.ports.host import Host
 if TYPE_CHECKING:
     import asyncio
 
-    from reconciler.adapters.changes import Hint
+    from reconciler.adapters.changes import Telling
     from reconciler.adapters.diagnosis import LogDiagnosis
     from reconciler.adapters.prober import CompletionProber
     from reconciler.adapters.watching import EditWatch
@@ -45,12 +46,12 @@ class LocalHost:
         self._edits: EditWatch | None = None
         self._small: asyncio.Task[NoReturn] | None = None
         """What keeps the logs small."""
-        self.hints: list[Hint] = []
+        self.telling: list[Telling] = []
         """What else tells the loop to look again."""
         self._processes = LocalProcesses(
             state.root, clock, self._listeners, judge=self._judged, diagnose=self._diagnosed, retain=self._retain
         )
-        self.hints.append(self._processes.exited)
+        self.telling.append(self._processes.exited)
         digests = Digests(state.root)
         artifacts = LocalArtifacts(
             roots=host_file.roots.values(),
@@ -100,11 +101,11 @@ class LocalHost:
     def _diagnosed(self, process: ServerProcess) -> ServerProcess:
         return self._logs.diagnosed(process)
 
-    async def next(self) -> frozenset[str]:
-        """Return at the first hint: new evidence, an edit, or an exit, of whom."""
+    async def next(self) -> Hint:
+        """Return at the first hint: new evidence, an edit, or an exit."""
         from reconciler.adapters.changes import first
 
-        return await first(self._prober.changed, *self.hints)
+        return await first(self._prober.changed, *self.telling)
 
     def follow(self, edits: "EditWatch") -> None:
         """From now on, and until it is closed: an edit is a hint, and the logs are kept small."""
@@ -115,7 +116,7 @@ class LocalHost:
 
         stay_small()
         self._edits = edits
-        self.hints.append(edits.changed)
+        self.telling.append(edits.changed)
         self._small = asyncio.create_task(Logs(self.root).keep_small(), name="keep logs small")
 
     async def close(self) -> None:

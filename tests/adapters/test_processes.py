@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from reconciler.adapters.records import Lock
+from reconciler.model.hint import Hint
 from reconciler.model.observed import Health, Standing
 from reconciler.ports.errors import ActionError, ObservationError
 from tests.adapters.conftest import Listen
@@ -216,7 +217,7 @@ def test_r05_a_server_whose_first_thread_has_ended_is_alive(servers: Servers) ->
 
 @pytest.mark.fault("R01")
 def test_the_end_of_a_server_is_a_hint(servers: Servers) -> None:
-    async def main() -> frozenset[str]:
+    async def main() -> Hint:
         for _ in range(10):
             ended = asyncio.create_task(servers.processes.exited())
             await asyncio.sleep(0)
@@ -231,7 +232,7 @@ def test_the_end_of_a_server_is_a_hint(servers: Servers) -> None:
     victim = servers.launch("slow")
     servers.processes.records()
     before = len(os.listdir("/dev/fd"))
-    assert asyncio.run(main()) == {"slow"}
+    assert asyncio.run(main()) == Hint(ended=frozenset({"slow"}))
     assert len(os.listdir("/dev/fd")) == before + 2, "one descriptor for all waits, and one for who still runs"
     servers.processes.close()
     assert len(os.listdir("/dev/fd")) == before

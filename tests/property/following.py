@@ -19,9 +19,10 @@ from reconciler.model.host import HostFile
 from reconciler.model.observed import Artifact, Present
 from reconciler.model.problem import ExitCode, ReconcilerError
 from reconciler.model.source import Mode
+from reconciler.model.view import Facts
 from reconciler.planning.forecast import forecast
 from reconciler.planning.guards import guards
-from tests.world.drive import PATIENCE, Scenario, facts, planner
+from tests.world.drive import PATIENCE, Scenario, eyes, planner
 from tests.world.repository import Repository
 from tests.world.rules import Violated
 from tests.world.truth import Gateway, Truth
@@ -145,21 +146,22 @@ class Loops:
 
     def engine(self) -> Engine:
         """A loop that knows nothing but what is remembered."""
+        looking = eyes(self.world.host(), self.scenario.host_file)
         following = Following(
             source=self.repository,
             mode=Mode.COMMIT,
             place=PLACE,
             parse=self.repository.parse,
-            guard=self._guard,
+            guard=lambda newer, ledger: self._guard(looking.look(newer, ledger)),
             rules="these",
             kept=self.world.host().state.content,
         )
-        return Engine(self.world.host(), planner(), Followed(following), self.scenario.host_file, self._told)
+        return Engine(looking, planner(), Followed(following), self._told)
 
-    def _guard(self, newer: Desired) -> tuple[str, str] | None:
+    def _guard(self, newer: Facts) -> tuple[str, str] | None:
         if not self.in_force:
             return None  # whoever starts the first loop has looked at its plan
-        return next(iter(guards(forecast(planner(), facts(self.scenario, self.world, newer)))), None)
+        return next(iter(guards(forecast(planner(), newer))), None)
 
     def play(self) -> Ending:
         """Everything that people do, and then a good commit that somebody wants; how that ends."""

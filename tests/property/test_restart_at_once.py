@@ -9,10 +9,9 @@ from reconciler.actions.launch import Launch
 from reconciler.model.base import noun
 from reconciler.model.observed import Absent, Standing
 from reconciler.model.target import LaunchOrder
-from reconciler.observing.observe import glance
 from reconciler.planning import restart
 from tests.unit.engine.test_journal import scenario as simple
-from tests.world.drive import Run, Scenario, apply, facts, planner
+from tests.world.drive import Run, Scenario, apply, eyes, facts, planner
 
 from . import checks
 from .profile import worlds
@@ -39,7 +38,7 @@ def fall(run: Run, scenario: Scenario, labels: Collection[str], lost: Collection
         server = world.truth.records[label].server
         assert server is not None
         server.dies_at = world.now
-    seen = glance(world.host(), last.view.facts, world.ledger, labels, ())
+    seen = eyes(world.host(), scenario.host_file).glimpse(last.view.facts, world.ledger, labels, ())
     orders = {order.label: order for order in restart.at_once(last, seen, labels)}
     narrow, whole = plans.decide(seen), plans.decide(facts(scenario, world))
     return Fallen(at_once=orders, decided=_launches(narrow.plan.actions), after_all=_launches(whole.plan.actions))

@@ -23,7 +23,7 @@ from tests.golden.story import NOW, planner
 from tests.surface import studio
 from tests.surface.served import ask, hints, machine, said, serving
 from tests.unit.engine.test_journal import scenario
-from tests.world.drive import PATIENCE, Edited
+from tests.world.drive import PATIENCE, Edited, eyes
 from tests.world.virtual_time import run
 
 PATHS: Final = ("/", "/status.json", "/metrics", "/page.css", "/page.js", "/icon.svg")
@@ -286,7 +286,7 @@ def test_what_a_real_loop_tells_is_shown() -> None:
     given = scenario(("fast", "deep"))
     world = given.world()
     ticks: list[Tick] = []
-    engine = Engine(world.host(), planner(), Edited(given.wanted(world)), given.host_file, ticks.append)
+    engine = Engine(eyes(world.host(), given.host_file), planner(), Edited(given.wanted(world)), ticks.append)
     run(engine.settle(world.now + PATIENCE), world.time)
 
     async def main() -> None:

@@ -14,9 +14,11 @@ from reconciler.model.observed import Health, ObservedState, Present
 from reconciler.model.plan import Plan
 from reconciler.model.view import Facts
 from reconciler.observing.observe import observe
+from reconciler.observing.observer import Observer
 from reconciler.planning.forecast import Forecast, forecast
 from reconciler.planning.plan import Decision, Planner
 from reconciler.plugins import installed_backends, installed_verbs
+from reconciler.ports.host import Host
 
 from .describe import describe
 from .rules import Violated
@@ -85,9 +87,18 @@ class Edited:
         """The edit of the moment."""
         return Reading(desired=self._wanted())
 
+    def stands(self) -> bool:
+        """Nobody can say."""
+        return False
+
 
 BACKENDS: Final = installed_backends()
 VERBS: Final = installed_verbs()
+
+
+def eyes(host: Host, host_file: HostFile) -> Observer:
+    """New ones, which have seen nothing yet."""
+    return Observer(host, host_file, BACKENDS)
 
 
 def planner() -> Planner:
@@ -136,7 +147,7 @@ def apply(scenario: Scenario, world: World | None = None, plans: Planner | None 
     rest = max([world.quiet_at, *(world.now + edit.after for edit in scenario.edits)])
     plans = plans if plans is not None else planner()
     engine = Engine(
-        world.host(), plans, Edited(wanted), scenario.host_file, lambda tick: decisions.append(tick.decision)
+        eyes(world.host(), scenario.host_file), plans, Edited(wanted), lambda tick: decisions.append(tick.decision)
     )
 
     async def main() -> Ending:
@@ -158,7 +169,7 @@ def apply(scenario: Scenario, world: World | None = None, plans: Planner | None 
 
 def cut_off(scenario: Scenario, world: World, turn: int) -> bool:
     """Run an engine and kill it at `turn`; True if it had come to its end by then."""
-    engine = Engine(world.host(), planner(), Edited(scenario.wanted(world)), scenario.host_file)
+    engine = Engine(eyes(world.host(), scenario.host_file), planner(), Edited(scenario.wanted(world)))
     try:
         run(engine.settle(world.now + PATIENCE), world.time, kill_after=turn)
         return True

@@ -48,6 +48,8 @@ class Artifacts:
         self._world.catch_up()
         return {reference: self._world.truth.artifacts.get(reference, Absent()) for reference in references}
 
+    look_again = look
+
     def storage(self, references: Iterable[str]) -> Storage:
         store, artifacts = self._world.truth.store, self._world.truth.artifacts
         asked = list(references)

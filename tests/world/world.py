@@ -8,6 +8,7 @@ from hashlib import sha256
 from itertools import cycle
 
 from reconciler.model.event import Event as Happened
+from reconciler.model.hint import Hint
 from reconciler.model.host import HostFile
 from reconciler.model.ledger import Ledger, ServiceProof
 from reconciler.model.names import Subject, gateway_subject, server_subject
@@ -224,7 +225,7 @@ class _Clock(_Port):
 class _Changes(_Port):
     """A hint for everything that happens by itself, late by at most one look."""
 
-    async def next(self) -> frozenset[str]:
+    async def next(self) -> Hint:
         world = self._world
         while True:
             moment = world.next_moment(world._told) if world.script.hints else None
@@ -234,7 +235,7 @@ class _Changes(_Port):
                 world.catch_up()
                 ended = frozenset(label for label, record in world.truth.records.items() if self._fell(record))
                 world._told = world.now
-                return ended
+                return Hint(ended=ended, anything=not ended)
             else:
                 await asyncio.sleep(moment - world.now)
 

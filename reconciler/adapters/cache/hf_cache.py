@@ -79,14 +79,25 @@ class LocalArtifacts:
 
     def look(self, references: Iterable[str]) -> Mapping[str, Observation[Artifact]]:
         """One answer per reference; a failure to look is unknown, never absence."""
+        found = self._look(references)
+        self._recall.turn()
+        self._seen = found
+        return found
+
+    def look_again(self, references: Iterable[str]) -> Mapping[str, Observation[Artifact]]:
+        """As `look`; what that remembers of others for the next one stays remembered."""
+        found = self._look(references)
+        self._recall.turn(whole=False)
+        self._seen = {**self._seen, **found}
+        return found
+
+    def _look(self, references: Iterable[str]) -> dict[str, Observation[Artifact]]:
         allowed = Allowed((self.home, *self._roots))
         found = {reference: self._one(reference, allowed) for reference in references}
         drafts = [one for one in found.values() if isinstance(one, Draft)]
         known = self._known(promise.path for one in drafts for promise in one.promises)
         measures = self._measures(one.memory_key for one in drafts)
-        self._recall.turn()
-        self._seen = steady(self._seen, {name: _settled(one, known, measures) for name, one in found.items()})
-        return self._seen
+        return steady(self._seen, {name: _settled(one, known, measures) for name, one in found.items()})
 
     def storage(self, references: Iterable[str]) -> Storage:
         """What was converted from or moved away of these references, and what room there is."""

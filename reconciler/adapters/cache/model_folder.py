@@ -144,10 +144,10 @@ class Recall:
         result: T = known.result
         return result
 
-    def turn(self) -> None:
-        """One look is over: forget what it did not use."""
-        self.memo, self._used = self._used, {}
-        self._made, self._kept = self._kept, {}
+    def turn(self, *, whole: bool = True) -> None:
+        """One look is over: forget what it did not use, if it was at everything."""
+        self.memo, self._used = self._used if whole else self.memo | self._used, {}
+        self._made, self._kept = self._kept if whole else self._made | self._kept, {}
 
 
 def judge(files: Mapping[str, FoundFile], listing: FoundFile | None, recall: Recall) -> Judged:

@@ -16,6 +16,7 @@ from reconciler.model.event import Event, EventKind
 from reconciler.model.names import artifact_subject, server_subject
 from reconciler.model.problem import ExitCode, ReconcilerError, worst
 from reconciler.planning.plan import Planner
+from reconciler.surface.cli.looking import observer
 from reconciler.surface.composition import Composition
 from reconciler.surface.control.asking import connect
 from reconciler.surface.render import ending
@@ -50,7 +51,7 @@ async def _settle(
 ) -> Ending:
     host = composition.host
     composition.ask()
-    engine = Engine(host, planner, declared, composition.host_file, shown.told, rules=lambda: composition.rules)
+    engine = Engine(observer(composition), planner, declared, shown.told, rules=lambda: composition.rules)
     engine.ask(request)
     with terminable():
         try:

@@ -6,7 +6,7 @@ from reconciler.model.desired import Desired
 from reconciler.model.ledger import Ledger
 from reconciler.model.plan import Blocked
 from reconciler.model.view import Facts
-from reconciler.observing.observe import survey
+from reconciler.observing.observer import Observer
 from reconciler.surface.composition import Composition
 from reconciler.surface.render.text import printable
 
@@ -43,9 +43,13 @@ def look(
 
     `source`: why the newest revision is not what `desired` is.
     """
-    host = composition.host
-    remembered = host.state.ledger() if ledger is None else ledger
-    return survey(host, desired, composition.host_file, remembered, composition.planner.backends, source=source)
+    remembered = composition.host.state.ledger() if ledger is None else ledger
+    return observer(composition).look(desired, remembered, source=source)
+
+
+def observer(composition: Composition) -> Observer:
+    """New eyes, which have seen nothing yet."""
+    return Observer(composition.host, composition.host_file, composition.planner.backends)
 
 
 def tell_of_a_pin(composition: Composition) -> None:

@@ -17,10 +17,12 @@ from reconciler.model.bundle import Bundle
 from reconciler.model.desired import Desired
 from reconciler.model.problem import ExitCode
 from reconciler.model.source import Mode
+from reconciler.model.view import Facts
 from reconciler.planning.forecast import NotConvergent, forecast
 from reconciler.planning.guards import guards
+from reconciler.planning.plan import Planner
 from reconciler.surface.cli.acting import terminable
-from reconciler.surface.cli.looking import look, recover
+from reconciler.surface.cli.looking import observer, recover
 from reconciler.surface.cli.options import settings, settings_options, source_options
 from reconciler.surface.composition import Compose, Composition
 from reconciler.surface.control.listening import Control
@@ -59,10 +61,10 @@ def command(
     return ExitCode.INTERRUPTED
 
 
-def _tripped(composition: Composition, desired: Desired) -> tuple[str, str] | None:
-    """What a person should decide before this revision is in force."""
+def _tripped(planner: Planner, facts: Facts) -> tuple[str, str] | None:
+    """What a person should decide before the desired state of these facts is in force."""
     try:
-        foreseen = forecast(composition.planner, look(composition, desired))
+        foreseen = forecast(planner, facts)
     except NotConvergent as error:
         return "forecast-failed", f"what it would come to could not be foreseen ({error})"
     return next(iter(guards(foreseen)), None)
@@ -116,12 +118,13 @@ def _hush() -> None:
 
 
 async def _watch(composition: Composition, output: str) -> None:
+    eyes = observer(composition)
     following = Following(
         source=composition.source,
         mode=composition.mode,
         place=composition.place,
         parse=lambda bundle: _parse(composition, bundle),
-        guard=lambda newer: _tripped(composition, newer),
+        guard=lambda newer, ledger: _tripped(composition.planner, eyes.look(newer, ledger)),
         rules=composition.rules,
         kept=composition.host.state.content,
     )
@@ -145,10 +148,9 @@ async def _watch(composition: Composition, output: str) -> None:
         page.failed(error)
 
     engine = Engine(
-        composition.host,
+        eyes,
         composition.planner,
         declared,
-        composition.host_file,
         told,
         failed,
         rules=lambda: composition.rules,

@@ -33,7 +33,7 @@ def content(name: str, models: int = 1) -> Desired:
 A, B, C, EMPTIED = content("a"), content("b"), content("c"), content("none", 0)
 
 
-def guard(newer: Desired) -> tuple[str, str] | None:
+def guard(newer: Desired, ledger: Ledger) -> tuple[str, str] | None:
     """As the real one: nothing may be emptied without a person."""
     return None if newer.state.models else ("emptied", "nothing is declared any more")
 

@@ -141,7 +141,7 @@ def test_a_guard_is_asked_again_for_what_it_has_refused() -> None:
             mode=place.mode,
             place="/repo/ensemble.yaml",
             parse=place.source.parse,
-            guard=lambda newer: answers.pop(0),
+            guard=lambda newer, ledger: answers.pop(0),
             rules="these",
             kept=place.kept.get,
         )

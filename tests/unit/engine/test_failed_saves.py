@@ -13,7 +13,7 @@ from reconciler.model.event import Event, EventKind
 from reconciler.model.ledger import Ledger
 from reconciler.model.problem import ExitCode, ReconcilerError
 from reconciler.ports.host import NO_CONTENTS, StateStore
-from tests.world.drive import Edited, planner
+from tests.world.drive import Edited, eyes, planner
 from tests.world.virtual_time import run
 
 from .test_journal import of, scenario, settle
@@ -61,7 +61,11 @@ def test_a_request_outlives_a_save_that_failed() -> None:
             settled.set()
 
     engine = Engine(
-        replace(world.host(), state=state), planner(), Edited(given.wanted(world)), given.host_file, told, failed.append
+        eyes(replace(world.host(), state=state), given.host_file),
+        planner(),
+        Edited(given.wanted(world)),
+        told,
+        failed.append,
     )
     engine.request(Request(do=Asked.STOP, labels=("fast",), reason="lunch").change)
 
@@ -83,7 +87,7 @@ def test_what_comes_in_force_is_kept_although_a_request_was_saved_before_it() ->
     given = scenario()
     world = given.world()
     state = Failing(world.host().state, times=1)
-    engine = Engine(replace(world.host(), state=state), planner(), Edited(given.wanted(world)), given.host_file)
+    engine = Engine(eyes(replace(world.host(), state=state), given.host_file), planner(), Edited(given.wanted(world)))
 
     async def main() -> None:
         with pytest.raises(ReconcilerError):
@@ -133,7 +137,7 @@ def test_a_database_that_cannot_be_read_is_mended_by_the_next_save() -> None:
     world = given.world()
     settle(given, world)
     state = Illegible(world.host().state, times=0)
-    engine = Engine(replace(world.host(), state=state), planner(), Edited(given.wanted(world)), given.host_file)
+    engine = Engine(eyes(replace(world.host(), state=state), given.host_file), planner(), Edited(given.wanted(world)))
 
     async def main() -> None:
         engine.tick()

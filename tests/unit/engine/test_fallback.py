@@ -8,7 +8,7 @@ from reconciler.engine.requests import Asked, Request
 from reconciler.model.desired import Desired, ModelSpec, Source
 from reconciler.model.observed import Artifact, Present
 from reconciler.model.source import Mode
-from tests.world.drive import PATIENCE, planner
+from tests.world.drive import PATIENCE, eyes, planner
 from tests.world.repository import Repository
 from tests.world.script import Script
 from tests.world.virtual_time import run
@@ -51,11 +51,11 @@ class Place:
             mode=Mode.COMMIT,
             place="/repo/ensemble.yaml",
             parse=self.repository.parse,
-            guard=lambda newer: None,
+            guard=lambda newer, ledger: None,
             rules="these",
             kept=self.world.host().state.content,
         )
-        engine = Engine(self.world.host(), planner(), Followed(following), self.given.host_file)
+        engine = Engine(eyes(self.world.host(), self.given.host_file), planner(), Followed(following))
         for request in requests:
             engine.ask(request)
         run(engine.settle(self.world.now + PATIENCE), self.world.time)

@@ -12,7 +12,7 @@ from reconciler.model.observed import Artifact, Present
 from reconciler.model.supply import ConvertOrder, RemoteFile, SourceCheck, VerifyOrder
 from reconciler.planning import backoff
 from reconciler.ports.errors import ActionError
-from tests.world.drive import PATIENCE, Edit, Edited, Scenario, planner
+from tests.world.drive import PATIENCE, Edit, Edited, Scenario, eyes, planner
 from tests.world.script import Script
 from tests.world.supply import Supply
 from tests.world.truth import Truth
@@ -59,7 +59,7 @@ def test_what_succeeds_and_changes_nothing_is_not_done_again_at_once() -> None:
     given = scenario(ModelSpec(source=Source(repo="org/fast"), port=8100), replace(WEIGHTS, unverified=10))
     world = given.world()
     supply = Idle(world)
-    engine = Engine(replace(world.host(), supply=supply), planner(), Edited(given.wanted(world)), given.host_file)
+    engine = Engine(eyes(replace(world.host(), supply=supply), given.host_file), planner(), Edited(given.wanted(world)))
     ending = run(engine.settle(world.now + PATIENCE), world.time)
     assert ending.settled
     assert supply.times <= 2
@@ -75,13 +75,13 @@ def test_a_conversion_that_can_only_fail_again_waits_for_a_person_and_not_for_a_
         supply = Hopeless(world, permanent)
         host = replace(world.host(), supply=supply)
         for _ in range(4):
-            engine = Engine(host, planner(), Edited(given.wanted(world)), given.host_file)
+            engine = Engine(eyes(host, given.host_file), planner(), Edited(given.wanted(world)))
             ending = run(engine.settle(world.now + PATIENCE), world.time)
             assert {blocked.reference for blocked in ending.decision.plan.blocked} == {"conversion-wrong"}
             world.time.now += 3_600
         assert supply.times == most
         other = replace(given, desired=declared(replace(spec, convert=Quantization(bits=8))))
-        engine = Engine(host, planner(), Edited(other.wanted(world)), given.host_file)
+        engine = Engine(eyes(host, given.host_file), planner(), Edited(other.wanted(world)))
         run(engine.settle(world.now + PATIENCE), world.time)
         assert supply.times > most, "another recipe has a clean sheet"
 
@@ -98,7 +98,7 @@ def test_a_download_that_nobody_wants_any_more_is_told_as_cancelled() -> None:
     )
     given.truth.store.hub[REFERENCE] = check
     world = given.world()
-    engine = Engine(world.host(), planner(), Edited(given.wanted(world)), given.host_file)
+    engine = Engine(eyes(world.host(), given.host_file), planner(), Edited(given.wanted(world)))
     run(engine.settle(world.now + PATIENCE), world.time)
     told = [event for event in world.history if event.subject == f"artifact/{REFERENCE}"]
     assert (told[-1].kind, told[-1].reference) == (EventKind.DONE, "cancelled")
@@ -115,7 +115,7 @@ def test_weights_that_are_on_their_way_are_waited_for_beyond_the_deadline() -> N
     )
     given.truth.store.hub[REFERENCE] = check
     world = given.world()
-    engine = Engine(world.host(), planner(), Edited(given.wanted(world)), given.host_file)
+    engine = Engine(eyes(world.host(), given.host_file), planner(), Edited(given.wanted(world)))
     run(engine.settle(world.now + 1_200), world.time)
     assert isinstance(world.truth.artifacts[REFERENCE], Present)
 

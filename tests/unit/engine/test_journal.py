@@ -17,7 +17,7 @@ from reconciler.model.ledger import EMPTY, Attempt, Suspension
 from reconciler.model.names import ENSEMBLE, server_subject, source_subject
 from reconciler.model.observed import Artifact, Present
 from reconciler.planning.plan import Decision
-from tests.world.drive import PATIENCE, Edited, Scenario, facts, planner
+from tests.world.drive import PATIENCE, Edited, Scenario, eyes, facts, planner
 from tests.world.script import Does, Fault, Script
 from tests.world.script import Event as Happens
 from tests.world.truth import Gateway, Truth
@@ -48,7 +48,7 @@ def scenario(labels: Iterable[str] = ("fast",), script: Script = CALM) -> Scenar
 
 def settle(given: Scenario, world: World, *changes: Change) -> Decision:
     """One run of the program, with what a person says at its beginning."""
-    engine = Engine(world.host(), planner(), Edited(given.wanted(world)), given.host_file)
+    engine = Engine(eyes(world.host(), given.host_file), planner(), Edited(given.wanted(world)))
     for change in changes:
         engine.request(change)
     return run(engine.settle(world.now + PATIENCE), world.time).decision

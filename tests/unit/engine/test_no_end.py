@@ -8,13 +8,14 @@ from typing import Any
 from reconciler.engine.declared import Fixed, Reading
 from reconciler.engine.loop import Engine, Tick
 from reconciler.model.desired import ModelSpec, Source
+from reconciler.model.hint import Hint
 from reconciler.model.ledger import Ledger
 from reconciler.model.observed import Artifact, Present
 from reconciler.model.source import Mode, SourceRecord
 from reconciler.planning.forecast import NotConvergent
 from reconciler.planning.plan import Decision, Planner
 from reconciler.ports.host import Host
-from tests.world.drive import PATIENCE, Edited, Scenario, planner
+from tests.world.drive import PATIENCE, Edited, Scenario, eyes, planner
 from tests.world.script import Does, Event, Script
 from tests.world.virtual_time import run
 from tests.world.world import World
@@ -34,10 +35,9 @@ def watched(
         told(tick)
 
     engine = Engine(
-        host(world.host()),
+        eyes(host(world.host()), given.host_file),
         planner(),
         Edited(given.wanted(world)),
-        given.host_file,
         heard,
         lambda error: failed.append(str(error)),
     )
@@ -70,7 +70,7 @@ def test_who_cannot_be_told_does_not_make_the_loop_limp() -> None:
 class Broken:
     """Hints that come to nothing."""
 
-    async def next(self) -> frozenset[str]:
+    async def next(self) -> Hint:
         raise RuntimeError("too many open files")
 
 
@@ -119,7 +119,7 @@ def test_a_return_that_cannot_be_foreseen_is_not_made_and_ends_nothing() -> None
         record = SourceRecord(
             mode=Mode.COMMIT, place="/repo/e.yaml", ref="refs/heads/main", revision=desired.revision, content=""
         )
-        engine = Engine(world.host(), plans, Returning(desired, record), given.host_file)
+        engine = Engine(eyes(world.host(), given.host_file), plans, Returning(desired, record))
         ending = run(engine.settle(world.now + PATIENCE), world.time)
     world.verify()
     assert ending.decision.view.facts.desired.revision == "c2"

@@ -10,7 +10,7 @@ from reconciler.engine.rules import Rules
 from reconciler.model.event import EventKind
 from reconciler.model.ledger import Suspension
 from reconciler.model.problem import ExitCode, ReconcilerError
-from tests.world.drive import PATIENCE, Edited, Scenario, planner
+from tests.world.drive import PATIENCE, Edited, Scenario, eyes, planner
 from tests.world.virtual_time import run
 
 from .test_journal import of, scenario, settle
@@ -32,7 +32,7 @@ class Digest:
 def test_a_host_file_that_has_changed_is_told_once_and_again_when_it_changes_again(after: str) -> None:
     given, digest = scenario(), Digest("first")
     world = given.world()
-    engine = Engine(world.host(), planner(), Edited(given.wanted(world)), given.host_file, rules=digest)
+    engine = Engine(eyes(world.host(), given.host_file), planner(), Edited(given.wanted(world)), rules=digest)
 
     def told() -> list[str]:
         run(engine.settle(world.now + PATIENCE), world.time)
@@ -62,7 +62,7 @@ def test_a_loop_that_begins_with_another_host_file_tells_nothing() -> None:
     given = scenario()
     world = given.world()
     for name in ("first", "other"):
-        engine = Engine(world.host(), planner(), Edited(given.wanted(world)), given.host_file, rules=Digest(name))
+        engine = Engine(eyes(world.host(), given.host_file), planner(), Edited(given.wanted(world)), rules=Digest(name))
         run(engine.settle(world.now + PATIENCE), world.time)
         assert world.ledger.rules == name
     assert not [event for event in world.history if event.reference == "other-rules"]

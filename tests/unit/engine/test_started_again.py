@@ -11,7 +11,7 @@ from reconciler.model.event import EventKind
 from reconciler.model.observed import Absent
 from reconciler.model.target import LaunchOrder
 from reconciler.ports.host import Host, Processes
-from tests.world.drive import Edited, planner
+from tests.world.drive import Edited, eyes, planner
 from tests.world.script import Does, Event, Script
 from tests.world.virtual_time import run
 from tests.world.world import World
@@ -34,10 +34,9 @@ class Watch:
         self.failed: list[str] = []
         self.ticks: list[Tick] = []
         self.engine = Engine(
-            host(self.world.host()),
+            eyes(host(self.world.host()), given.host_file),
             planner(),
             Edited(given.wanted(self.world)),
-            given.host_file,
             self.ticks.append,
             lambda error: self.failed.append(str(error)),
         )
