@@ -33,7 +33,7 @@ def observe(host: Host, desired: Desired, ledger: Ledger, backends: Iterable[str
 
 
 def glance(host: Host, last: ObservedState, desired: Desired, ledger: Ledger, labels: Collection[str]) -> ObservedState:
-    """The last look, with what has become of some servers, of their ports and weights, and of all gateways since.
+    """The last look, with what has become of some servers, of their ports and of their weights since.
 
     Raises ObservationError.
     """
@@ -54,7 +54,6 @@ def glance(host: Host, last: ObservedState, desired: Desired, ledger: Ledger, la
         servers=servers,
         listeners={**last.listeners, **host.listeners.look(sorted(ports))} if ports else last.listeners,
         artifacts={**last.artifacts, **host.artifacts.look_again(references)} if references else last.artifacts,
-        gateways=host.gateways.look(),
     )
 
 

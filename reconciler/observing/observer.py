@@ -90,5 +90,6 @@ class Observer:
             found = glance(self.host, self._last[1], desired, ledger, self._changed)
         except ObservationError:
             return None  # the look at everything says what stands against looking
-        # Where weights have come or gone, so may have what lies in cold storage.
-        return found if found.artifacts == self._last[1].artifacts else None
+        if found.artifacts != self._last[1].artifacts:
+            return None  # where weights have come or gone, so may have what lies in cold storage
+        return replace(found, gateways=self.host.gateways.look())

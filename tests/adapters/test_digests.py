@@ -166,3 +166,47 @@ def test_it_does_not_grow_for_ever_and_is_asked_about_many_at_once(digests: Dige
     known = digests.known(["/hub/first", *many])
     assert len(known) == KEPT
     assert "/hub/first" not in known
+
+
+def swapped(path: Path, before: bytes, after: bytes) -> None:
+    """Another content, with the time stamp and the size of the one before."""
+    status, content = path.stat(), path.read_bytes()
+    assert content.count(before) == 1
+    assert len(before) == len(after)
+    with path.open("r+b") as file:
+        file.write(content.replace(before, after))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.mark.parametrize(("age", "seen"), [(0.0, "cd" * 32), (1.0, "cd" * 32), (3.0, DIGEST)])
+def test_what_was_read_holds_for_the_same_file_once_time_stamps_can_tell(root: Path, age: float, seen: str) -> None:
+    Digests(root).remember("/hub/one", STAMP, DIGEST)
+    written = (root / DATABASE).stat().st_mtime
+    reader = Digests(root, lambda: written + age)
+    assert reader.known(["/hub/one", "/hub/none"]) == {"/hub/one": (STAMP, DIGEST)}
+    swapped(root / DATABASE, DIGEST.encode(), b"cd" * 32)
+    assert reader.known(["/hub/one"]) == {"/hub/one": (STAMP, seen)}
+
+
+def test_what_somebody_else_writes_is_read_by_who_has_asked_before(root: Path, digests: Digests) -> None:
+    digests.remember("/hub/one", STAMP, DIGEST)
+    digests.remember_measure("key", {"bytes": 1})
+    later = (root / DATABASE).stat().st_mtime + 3
+    reader = Digests(root, lambda: later)
+    assert reader.known(["/hub/one", "/hub/two"]) == {"/hub/one": (STAMP, DIGEST)}
+    assert (reader.measure("key"), reader.measure("other")) == ({"bytes": 1}, None)
+    digests.remember("/hub/two", STAMP, DIGEST)
+    digests.remember_measure("other", {"bytes": 2})
+    assert set(reader.known(["/hub/one", "/hub/two"])) == {"/hub/one", "/hub/two"}
+    assert reader.measure("other") == {"bytes": 2}
+
+
+def test_a_failed_reading_is_not_remembered_as_nothing(root: Path, digests: Digests) -> None:
+    digests.remember("/hub/one", STAMP, DIGEST)
+    later = (root / DATABASE).stat().st_mtime + 3
+    reader = Digests(root, lambda: later)
+    with closing(sqlite3.connect(root / DATABASE, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        assert reader.known(["/hub/one"]) == {}
+        other.execute("ROLLBACK")
+    assert reader.known(["/hub/one"]) == {"/hub/one": (STAMP, DIGEST)}

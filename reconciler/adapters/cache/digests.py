@@ -29,6 +29,9 @@ _LAYOUT: Final = (
     "CREATE TABLE IF NOT EXISTS measures (key TEXT PRIMARY KEY, value TEXT NOT NULL, at REAL NOT NULL) STRICT",
 )
 _KNOWN: Final = "SELECT path, inode, size, mtime_ns, digest FROM digests WHERE path IN ({})"
+_MEASURES: Final = "SELECT key, value FROM measures WHERE key IN ({})"
+_GRAIN: Final = 2.0
+"""Seconds between two time stamps on the file systems that count coarsest."""
 _AT_ONCE: Final = 30_000
 """Values of one query, of which SQLite allows 32,766 since 3.32; strict tables need 3.37."""
 _READ_SECONDS: Final = 0.5
@@ -41,6 +44,15 @@ Known = tuple[Stamp, str]
 """The stamp that a file had while it was read, and the digest of what was read, in hex digits."""
 
 
+class _Memo:
+    """What was read of the file while it was the same; None: there is nothing under that name."""
+
+    def __init__(self, stamp: Stamp | None = None) -> None:
+        self.stamp = stamp
+        self.known: dict[str, Known | None] = {}
+        self.measures: dict[str, dict[str, Any] | None] = {}
+
+
 class Digests:
     """The memory of one state directory; its file is made by the first write."""
 
@@ -48,6 +60,7 @@ class Digests:
         self._root = Path(root)
         self._path = self._root / DATABASE
         self._now = now or SystemClock().now
+        self._memo = _Memo()
 
     @property
     def path(self) -> Path:
@@ -57,10 +70,14 @@ class Digests:
     def known(self, paths: Iterable[str]) -> dict[str, Known]:
         """What is remembered of these files, whatever they are now; nothing where nothing can be read."""
         asked = {_text(path): path for path in paths}
-        if not asked or not self._trusted():
+        memo = self._memory() if asked else None
+        if memo is None:
             return {}
-        rows = self._select(_KNOWN, list(asked))
-        return {asked[path]: ((inode % 2**64, size, mtime), digest) for path, inode, size, mtime, digest in rows}
+        rows = self._select(_KNOWN, [path for path in asked if path not in memo.known])
+        if rows is not None:
+            memo.known |= dict.fromkeys(asked.keys() - memo.known.keys())
+            memo.known |= {path: ((inode % 2**64, size, mtime), digest) for path, inode, size, mtime, digest in rows}
+        return {asked[path]: found for path in asked if (found := memo.known.get(path)) is not None}
 
     def remember(self, path: str, stamp: Stamp, digest: str) -> None:
         """As `remember_all`, for one file."""
@@ -83,17 +100,14 @@ class Digests:
     def measures(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
         """As `measure`, for many keys in one question."""
         asked = {_text(key): key for key in keys}
-        if not asked or not self._trusted():
+        memo = self._memory() if asked else None
+        if memo is None:
             return {}
-        import json
-
-        found: dict[str, dict[str, Any]] = {}
-        for key, text in self._select("SELECT key, value FROM measures WHERE key IN ({})", list(asked)):
-            with suppress(ValueError, RecursionError):
-                value = json.loads(text)
-                if isinstance(value, dict):
-                    found[asked[key]] = value
-        return found
+        rows = self._select(_MEASURES, [key for key in asked if key not in memo.measures])
+        if rows is not None:
+            memo.measures |= dict.fromkeys(asked.keys() - memo.measures.keys())
+            memo.measures |= {key: _object(text) for key, text in rows}
+        return {asked[key]: found for key in asked if (found := memo.measures.get(key)) is not None}
 
     def remember_measure(self, key: str, value: Mapping[str, Any]) -> None:
         """Keep a JSON object. Raises ActionError when it cannot be written."""
@@ -103,17 +117,20 @@ class Digests:
 
     # ---------------------------------------------------------------------------------------------- reading
 
-    def _select(self, query: str, values: list[str]) -> list[tuple[Any, ...]]:
+    def _select(self, query: str, values: list[str]) -> list[tuple[Any, ...]] | None:
+        """The rows for these values; None where nothing can be read."""
+        if not values:
+            return []
         import sqlite3
 
         parts = [values[at : at + _AT_ONCE] for at in range(0, len(values), _AT_ONCE)]
         try:
             with closing(self._connect("mode=ro", _READ_SECONDS)) as connection:
                 if _version(connection) != VERSION:
-                    return []
+                    return None
                 return [row for part in parts for row in connection.execute(query.format(_places(part)), part)]
         except sqlite3.Error:
-            return []
+            return None
 
     def _connect(self, how: str, seconds: float) -> "sqlite3.Connection":
         import sqlite3
@@ -121,14 +138,28 @@ class Digests:
         path = str(self._path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
         return sqlite3.connect(f"file:{path}?{how}", uri=True, timeout=seconds, isolation_level=None)
 
-    def _trusted(self) -> bool:
-        """Whether it is there and nobody but us and root could have written it: it vouches for what is served."""
+    def _memory(self) -> "_Memo | None":
+        """What was read of this very file; None where nothing is to be read.
+
+        A change of the file within the grain of its time stamp would not be seen, so nothing is remembered of one that
+        was written just now.
+        """
+        status = self._trusted()
+        if status is None:
+            return None
+        stamp = status.st_ino, status.st_size, status.st_mtime_ns
+        if self._memo.stamp != stamp or self._now() < status.st_mtime + _GRAIN:
+            self._memo = _Memo(stamp)
+        return self._memo
+
+    def _trusted(self) -> os.stat_result | None:
+        """The file, where it is there and only we and root could have written it: it vouches for what is served."""
         try:
             status = os.lstat(self._path)
         except OSError:
-            return False
+            return None
         ours = stat.S_ISREG(status.st_mode) and status.st_uid in {os.geteuid(), 0}
-        return ours and not status.st_mode & _OTHERS_WRITE
+        return status if ours and not status.st_mode & _OTHERS_WRITE else None
 
     # ---------------------------------------------------------------------------------------------- writing
 
@@ -196,6 +227,17 @@ def _damaged(error: Exception) -> bool:
 
 def _version(connection: "sqlite3.Connection") -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    """What was measured; None where it is no JSON object."""
+    import json
+
+    with suppress(ValueError, RecursionError):
+        value = json.loads(text)
+        if isinstance(value, dict):
+            return value
+    return None
 
 
 def _places(values: Sequence[object]) -> str:
