@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from reconciler.backends.base import Answer, Backend
-from reconciler.model.hint import Hint
+from reconciler.model.hint import HEARD, Hint
 from reconciler.model.ledger import ServiceProof
 from reconciler.model.names import authority
 from reconciler.model.observed import Health, Listener, Observation, ServerProcess
@@ -64,8 +64,6 @@ class CompletionProber:
         self._inquiries: dict[str, Inquiry] = {}
         self._session: aiohttp.ClientSession | None = None
         self._changed: asyncio.Event | None = None
-        self._heard: set[str] = set()
-        """Labels of whose servers there is new evidence."""
 
     def judged(self, process: ServerProcess, proof: ServiceProof | None) -> ServerProcess:
         """A proved process with what is known about it; where nothing is, asking begins. Wants a running loop."""
@@ -78,7 +76,7 @@ class CompletionProber:
             if inquiry is not None:
                 inquiry.task.cancel()
             proved_at = proof.at if proof is not None and proof.instance == process.instance else None
-            inquiry = self._inquiries[process.label] = Inquiry(process, self._means(backend, process.label), proved_at)
+            inquiry = self._inquiries[process.label] = Inquiry(process, self._means(backend), proved_at)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._pace.look, self._glance)
         inquiry.glance()
@@ -99,13 +97,11 @@ class CompletionProber:
             self._inquiries.pop(label).task.cancel()
 
     async def changed(self) -> Hint:
-        """Return when there is new evidence since the last return, with whose."""
+        """Return when there is new evidence since the last return."""
         event = self._event()
         await event.wait()
         event.clear()
-        heard = frozenset(self._heard)
-        self._heard.clear()
-        return Hint(heard=heard)
+        return HEARD
 
     async def close(self) -> None:
         """End all asking."""
@@ -150,11 +146,7 @@ class CompletionProber:
             self._changed = asyncio.Event()
         return self._changed
 
-    def _tell(self, label: str) -> None:
-        self._heard.add(label)
-        self._event().set()
-
-    def _means(self, backend: Backend, label: str) -> Means:
+    def _means(self, backend: Backend) -> Means:
         return Means(
             backend=backend,
             ask=self._complete,
@@ -164,7 +156,7 @@ class CompletionProber:
             cpu=lambda pid: self._cpu([pid]).get(pid),
             logs=self._logs,
             now=self._now,
-            tell=lambda: self._tell(label),
+            tell=self._event().set,
             pace=self._pace,
         )
 

@@ -119,10 +119,7 @@ class LocalProcesses:
     def record(self, label: str, proof: ServiceProof | None) -> ServerProcess | None:
         """What `records` would say of one label now; None where it has no record."""
         self._reap()
-        live = {pid: other for pid, other in self._live.items() if other != label}
-        found = self._server(label, proof, live)
-        self._live = live
-        return found
+        return self._server(label, proof, {})
 
     def pids(self) -> tuple[int, ...]:
         """The processes that were proved at the last look or started since: to be looked at first for who listens."""

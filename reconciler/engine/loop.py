@@ -96,8 +96,6 @@ class Engine:
         self._ledger = host.state.ledger()
         self._rules = Rules(rules)
         self._contents = Contents(host.state)
-        self._unsure = False
-        """Whether the last look found nothing to begin without being at everything."""
         self._look_again: tuple[float | None, ...] = ()
         """When a newer revision of the source may be taken, or something be said of it."""
         self._known = journal.recalled(host.state.events(last=_RECALLED))
@@ -155,9 +153,8 @@ class Engine:
         self._jobs.start(self._planner.chosen(decision))
         self._last = decision
         self._steady = self._steady + 1 if decision.plan.settled and reading.look_again is None else 0
-        jobs = self._jobs.in_flight
-        self._unsure = not (jobs or self._observer.whole)
-        return Tick(decision=decision, events=(*said, *seen), in_flight=jobs, steady=self._steady >= _STEADY)
+        steady, jobs = self._steady >= _STEADY, self._jobs.in_flight
+        return Tick(decision=decision, events=(*said, *seen), in_flight=jobs, steady=steady)
 
     def _reap(self) -> None:
         """Take up what has ended; a job on one server has touched nothing else, and gateways are always looked at."""
@@ -221,8 +218,13 @@ class Engine:
         self._told(Tick(decision=decision, events=seen, in_flight=self._jobs.in_flight, steady=False))
 
     def _decide(self, reading: Reading, ledger: Ledger) -> Decision:
-        facts = self._observer.look(reading.desired, ledger, self._jobs.in_flight, reading.problem)
-        return self._planner.decide(facts, self._host.clock.jitter())
+        in_flight = self._jobs.in_flight
+        facts = self._observer.look(reading.desired, ledger, in_flight, reading.problem)
+        decision = self._planner.decide(facts, self._host.clock.jitter())
+        if decision.plan.actions or in_flight or self._observer.whole:
+            return decision
+        self._observer.forget()  # that there is nothing to begin is only concluded from a look at everything
+        return self._decide(reading, ledger)
 
     def _entered(self, ledger: Ledger, reading: Reading, now: float) -> Ledger:
         """With the desired state of this tick as the generation in force, and what is known of its source."""
@@ -277,7 +279,7 @@ class Engine:
                     return Ending(decision=decision, settled=True)
                 now = self._host.clock.now()
                 late = now >= deadline
-                if not self._unsure and ((late and not self._moving) or decision.plan.parked(now)):
+                if (late and not self._moving) or decision.plan.parked(now):
                     return Ending(decision=decision, settled=False)
                 await self._react(await self._pause(decision, None if late else deadline))
         finally:
@@ -309,7 +311,6 @@ class Engine:
         """To the end of servers, as far as that can be done before the whole look; what fails here is left to that."""
         if hint.anything:
             self._observer.forget()
-        self._observer.heed(hint.ended | hint.heard)
         with suppress(ReconcilerError, ObservationError, OSError):
             await self._start_again(hint.ended)
 
@@ -320,7 +321,7 @@ class Engine:
 
     async def _pause(self, decision: Decision, deadline: float | None = None) -> Hint:
         """Until a job ends, something may have changed, or something is due; what may have changed."""
-        if self._unsure or 0 < self._steady < _STEADY:
+        if 0 < self._steady < _STEADY:
             return ANYTHING
         if self._jobs.tasks:
             await asyncio.sleep(0)  # they begin before anything else takes its time
@@ -361,7 +362,6 @@ class Engine:
         busy = {job.subject for job in self._jobs.in_flight}
         if hint.anything or hint.heard or not {server_subject(label) for label in hint.ended} <= busy:
             return False
-        self._observer.heed(hint.ended)
         if not hint.files:
             return bool(hint.ended)
         if self._last is None or self._last.view.facts.source is not None:

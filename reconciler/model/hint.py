@@ -11,8 +11,8 @@ class Hint:
 
     ended: frozenset[str] = frozenset()
     """Labels of servers of which a process has ended."""
-    heard: frozenset[str] = frozenset()
-    """Labels of servers of which something new is known."""
+    heard: bool = False
+    """Something new is known of servers by asking them."""
     files: bool = False
     """Something was written in a folder of the desired state."""
     anything: bool = False
@@ -21,12 +21,13 @@ class Hint:
     def __or__(self, other: "Hint") -> "Hint":
         return Hint(
             ended=self.ended | other.ended,
-            heard=self.heard | other.heard,
+            heard=self.heard or other.heard,
             files=self.files or other.files,
             anything=self.anything or other.anything,
         )
 
 
 NOTHING: Final = Hint()
+HEARD: Final = Hint(heard=True)
 FILES: Final = Hint(files=True)
 ANYTHING: Final = Hint(anything=True)

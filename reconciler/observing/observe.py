@@ -33,20 +33,45 @@ def observe(host: Host, desired: Desired, ledger: Ledger, backends: Iterable[str
 
 
 def glance(host: Host, last: ObservedState, desired: Desired, ledger: Ledger, labels: Collection[str]) -> ObservedState:
+    """One look at all servers and gateways, and at ports and weights where these are about some labels.
+
+    Those are `labels`, and whoever is not what he was at the last look. Raises ObservationError.
+    """
+    found = host.processes.records(ledger.proofs)
+    servers = {label: _proved(server, ledger) for label, server in found.items()}
+    moved = {label for label in servers.keys() | last.servers.keys() if servers.get(label) != last.servers.get(label)}
+    renewed = _renewed(host, last, desired, ledger, servers, {*labels, *moved})
+    return replace(renewed, gateways=host.gateways.look())
+
+
+def glimpse(
+    host: Host, last: ObservedState, desired: Desired, ledger: Ledger, labels: Collection[str]
+) -> ObservedState:
     """The last look, with what has become of some servers, of their ports and of their weights since.
 
     Raises ObservationError.
     """
     servers = dict(last.servers)
-    models = {label: desired.state.models[label] for label in labels if label in desired.state.models}
-    ports = _fixed(models) | {servers[label].port for label in labels if label in servers}
-    ports |= {ledger.leases[label] for label in labels if label in ledger.leases}
     for label in labels:
         found = host.processes.record(label, ledger.proofs.get(label))
         servers.pop(label, None)
         if found is not None:
             servers[label] = _proved(found, ledger)
-            ports.add(found.port)
+    return _renewed(host, last, desired, ledger, servers, labels)
+
+
+def _renewed(
+    host: Host,
+    last: ObservedState,
+    desired: Desired,
+    ledger: Ledger,
+    servers: Mapping[str, ServerProcess],
+    labels: Collection[str],
+) -> ObservedState:
+    """The last look with other servers, and with the ports and weights of some labels as they are now."""
+    models = {label: desired.state.models[label] for label in labels if label in desired.state.models}
+    ports = _fixed(models) | {ledger.leases[label] for label in labels if label in ledger.leases}
+    ports |= {seen[label].port for seen in (servers, last.servers) for label in labels if label in seen}
     references = sorted(_references(models.values()))
     return replace(
         last,

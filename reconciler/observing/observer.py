@@ -1,9 +1,9 @@
 """Looks again and again for one loop: at everything, or at what may have changed since it last saw everything.
 
-A look at everything costs a quarter of a millisecond for each server. Where a job has just ended or a server been heard
-of, that alone is looked at; what it cannot have touched is taken to be as it was, for as long as `FRESH`. So a request
-may rest on what was seen a second ago, as it might after a longer look; every request proves what it needs by itself.
-That there is nothing to do is never concluded from such a look (`engine/loop.py`).
+Weights and ports are most of what a look at everything costs. Every job that ends and every answer of a server is a
+reason to look again, and none of these touches the weights or the port of another one: so for as long as `FRESH` those
+are taken to be as they were. Servers and gateways are looked at each time, because what is told a gateway rests on
+them. That there is nothing to do is only concluded from a look at everything (`engine/loop.py`).
 """
 
 from collections.abc import Collection, Iterable
@@ -19,10 +19,10 @@ from reconciler.model.view import Facts
 from reconciler.ports.errors import ObservationError
 from reconciler.ports.host import Host
 
-from .observe import glance, observe
+from .observe import glance, glimpse, observe
 
 FRESH: Final = 1.0
-"""Seconds for which a look at everything holds for what is not known to have changed since."""
+"""Seconds for which a look at everything holds for weights and ports that are not known to have changed since."""
 
 
 class Observer:
@@ -37,10 +37,10 @@ class Observer:
         self._seen = 0.0
         """When everything was looked at, seconds since the epoch."""
         self._changed: set[str] | None = None
-        """Labels of which something may have changed since the last look; None: anything may have."""
+        """Labels whose weights and ports may have changed since the last look; None: anything may have."""
 
     def heed(self, labels: Iterable[str]) -> None:
-        """Look at these servers, their ports and their weights anew."""
+        """Look at the ports and weights of these labels anew."""
         if self._changed is not None:
             self._changed.update(labels)
 
@@ -73,7 +73,7 @@ class Observer:
 
         For what follows from the end of these servers alone; the next look is at everything that this one left out.
         """
-        observed = glance(self.host, last.observed, last.desired, ledger, labels)
+        observed = glimpse(self.host, last.observed, last.desired, ledger, labels)
         return replace(last, observed=observed, ledger=ledger, now=observed.at, in_flight=in_flight)
 
     def gateways_stand(self) -> bool:
@@ -92,4 +92,4 @@ class Observer:
             return None  # the look at everything says what stands against looking
         if found.artifacts != self._last[1].artifacts:
             return None  # where weights have come or gone, so may have what lies in cold storage
-        return replace(found, gateways=self.host.gateways.look())
+        return found

@@ -1,0 +1,238 @@
+"""What a running loop looks at after a hint: what that is about, and everything before it rests."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from reconciler.adapters.changes import first
+from reconciler.engine.declared import Followed, Following
+from reconciler.engine.loop import RESYNC, Engine
+from reconciler.engine.requests import Asked, Request
+from reconciler.model.desired import Desired
+from reconciler.model.event import EventKind
+from reconciler.model.hint import FILES, Hint
+from reconciler.model.observed import Artifact, Observation
+from reconciler.model.problem import ExitCode, ReconcilerError
+from reconciler.model.source import Mode
+from reconciler.ports.host import Artifacts, Changes, Host
+from tests.world.drive import eyes, planner
+from tests.world.repository import Repository
+from tests.world.script import Does, Event, Script
+from tests.world.virtual_time import run
+from tests.world.world import World
+
+from .test_journal import of, scenario
+
+REST = 300.0
+"""Seconds from the start: everything has been at rest for minutes."""
+Moment = tuple[float, Callable[[], None]]
+
+
+class Hints:
+    """Those of a world, and what else is said."""
+
+    def __init__(self, world: Changes) -> None:
+        self._world, self._said = world, asyncio.Queue[Hint]()
+
+    def say(self, hint: Hint) -> None:
+        self._said.put_nowait(hint)
+
+    async def next(self) -> Hint:
+        return await first(self._world.next, self._said.get)
+
+
+class Seen:
+    """Weights that note who looks at them."""
+
+    def __init__(self, real: Artifacts, now: Callable[[], float]) -> None:
+        self._real, self._now = real, now
+        self.whole: list[float] = []
+        """When all of them were looked at."""
+        self.single: list[str] = []
+        """What was looked at by itself."""
+        self.storage, self.inventory = real.storage, real.inventory
+
+    def look(self, references: Iterable[str]) -> Mapping[str, Observation[Artifact]]:
+        self.whole.append(self._now())
+        return self._real.look(references)
+
+    def look_again(self, references: Iterable[str]) -> Mapping[str, Observation[Artifact]]:
+        found = self._real.look_again(references)
+        self.single += found
+        return found
+
+
+class Watch:
+    """A watch of the commits of two models."""
+
+    def __init__(self, *events: Event, labels: tuple[str, ...] = ("deep", "fast")) -> None:
+        given = scenario(labels, Script(events=events))
+        self.desired = given.desired
+        self.world: World = given.world()
+        self.repository = Repository(ref="refs/heads/main")
+        self.repository.commit("c1", given.desired)
+        self.rules = "these"
+        self.failed: list[str] = []
+        host: Host = self.world.host()
+        self.began = self.world.now
+        self.seen = Seen(host.artifacts, lambda: self.world.now - self.began)
+        self.hints = Hints(host.changes)
+        following = Following(
+            source=self.repository,
+            mode=Mode.COMMIT,
+            place="/repo/ensemble.yaml",
+            parse=self.repository.parse,
+            guard=lambda newer, ledger: None,
+            rules="these",
+            kept=host.state.content,
+        )
+        self.engine = Engine(
+            eyes(replace(host, artifacts=self.seen, changes=self.hints), given.host_file),
+            planner(),
+            Followed(following),
+            failed=lambda error: self.failed.append(str(error)),
+            rules=lambda: self.rules,
+        )
+
+    def until(self, end: float, *moments: Moment) -> None:
+        """Let it run so many seconds; something else happens at the named ones."""
+
+        async def main() -> None:
+            watch = asyncio.create_task(self.engine.run())
+            passed = 0.0
+            for after, happens in moments:
+                await asyncio.sleep(after - passed)
+                happens()
+                passed = after
+            await asyncio.sleep(end - passed)
+            assert not watch.done(), watch.exception()
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+
+        run(main(), self.world.time)
+        self.world.verify()
+        assert self.failed == []
+
+    def looks(self, since: float) -> list[float]:
+        """When everything was looked at after this second."""
+        return [at for at in self.seen.whole if at >= since]
+
+    def restarting(self, label: str) -> Desired:
+        """What is declared, with an option of one model changed."""
+        models = dict(self.desired.state.models)
+        models[label] = replace(models[label], options={"max_tokens": 9})
+        return replace(self.desired, state=replace(self.desired.state, models=models))
+
+    def files(self) -> None:
+        """Something was written beside the desired file."""
+        self.hints.say(FILES)
+
+
+def test_what_is_written_beside_the_files_is_no_reason_to_look() -> None:
+    """Forty servers were looked at twice for each of them: a third of a per cent of a processor, every five seconds."""
+    watch = Watch()
+    watch.until(REST + RESYNC, *((REST + n, watch.files) for n in range(60)))
+    assert len(watch.looks(REST)) == 1, "the one that is due by itself"
+
+
+def test_hints_do_not_put_off_the_look_at_everything() -> None:
+    watch = Watch()
+    watch.until(REST + 600, *((REST + 5 * n, watch.files) for n in range(120)))
+    looks = [REST, *watch.looks(REST), REST + 600]
+    assert max(after - before for before, after in pairwise(looks)) <= RESYNC
+
+
+@pytest.mark.parametrize("what", ["commit", "uncommitted", "unreadable", "gateway", "rules"])
+def test_what_is_written_where_it_counts_is_looked_at(what: str) -> None:
+    watch = Watch()
+    [kept] = watch.world.truth.gateways.values()
+    lost = ReconcilerError("desired-file-missing", "there is no file", hint="", code=ExitCode.INVALID)
+
+    def happens() -> None:
+        match what:
+            case "commit":
+                watch.repository.commit("c2", watch.desired)
+            case "uncommitted":
+                watch.repository.uncommitted = ("ensemble.yaml",)
+            case "unreadable":
+                watch.repository.unreadable = lost
+            case "gateway":
+                kept.routes = ()
+            case _:
+                watch.rules = "others"
+        watch.files()
+
+    watch.until(REST + 20, (REST, happens))
+    assert watch.looks(REST)[0] == REST
+    references = {event.reference for event in watch.world.history[-4:]}
+    assert references & {"revision", "uncommitted-edits", "desired-file-missing", "routes-differ", "other-rules"}
+    assert watch.world.truth.gateways["litellm"].routes != ()
+
+
+def test_a_refused_revision_is_looked_at_again_at_every_hint() -> None:
+    """What stands against it may have passed, and nothing of that needs to be in the files that are compared."""
+    watch = Watch()
+
+    def refused() -> None:
+        watch.repository.untrusted.add("c2")
+        watch.repository.commit("c2", watch.desired)
+        watch.files()
+
+    watch.until(REST + 20, (REST, refused), (REST + 10, watch.files))
+    assert REST + 10 in watch.looks(REST + 10)
+
+
+def test_what_a_job_has_touched_is_looked_at_and_everything_before_the_rest() -> None:
+    watch = Watch()
+
+    def commit() -> None:
+        watch.repository.commit("c2", watch.restarting("fast"))
+        watch.files()
+
+    watch.until(REST + 30, (REST, commit))
+    begun = {request.kind for request in watch.world.requests if request.at >= watch.began + REST}
+    assert begun == {"preflight", "publish", "stop", "launch"}
+    assert set(watch.seen.single) == {"org/fast@main"}
+    settled = of(watch.world.history, EventKind.SETTLED)[-1].at - watch.began
+    assert watch.looks(settled)[:2] == [settled, settled], "twice, and each time at everything"
+
+
+def test_what_nobody_told_of_during_a_change_is_found_before_the_rest() -> None:
+    """A server that ends without a hint while another one is being moved."""
+    watch = Watch()
+
+    def both() -> None:
+        watch.world.script = replace(watch.world.script, hints=False)
+        watch.repository.commit("c2", watch.restarting("fast"))
+        watch.files()
+        server = watch.world.truth.records["deep"].server
+        assert server is not None
+        server.dies_at = watch.world.now + 1 / 8
+
+    watch.until(REST + 20, (REST, both))
+    launched = [r.subject for r in watch.world.requests if r.kind == "launch" and r.at > watch.began + REST]
+    assert sorted(launched) == ["server/deep", "server/fast"]
+
+
+def test_the_end_of_a_server_that_is_being_stopped_is_no_reason_to_look() -> None:
+    watch = Watch()
+
+    def stop() -> None:
+        watch.engine.ask(Request(do=Asked.STOP, labels=("fast",), reason="lunch"))
+
+    before = len(watch.seen.whole)
+    watch.until(REST + 30, (REST, stop))
+    assert before < len(watch.seen.whole)
+    assert "fast" not in watch.world.truth.records
+    assert watch.world.ledger.attempts == {}
+
+
+def test_a_death_during_a_storm_of_hints_is_answered() -> None:
+    death = REST + 10.5
+    watch = Watch(Event(after=death, does=Does.DIE, label="fast"))
+    watch.until(REST + 30, *((REST + n / 4, watch.files) for n in range(100)))
+    [launch] = [r for r in watch.world.requests if r.kind == "launch" and r.at > watch.began + REST]
+    assert launch.at == watch.began + death
