@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Final
 
-from reconciler.model.hint import ANYTHING, Hint
+from reconciler.model.hint import Hint
 from reconciler.model.ledger import ServiceProof
 from reconciler.model.observed import (
     RESTARTED_MACHINE,
@@ -130,7 +130,7 @@ class LocalProcesses:
         ended = await self._exits.next(self._live)
         labels = frozenset(self._live[pid] for pid in ended if pid in self._live)
         self._live = {pid: label for pid, label in self._live.items() if pid not in ended}
-        return Hint(ended=labels) if labels else ANYTHING
+        return Hint(ended=labels)
 
     def close(self) -> None:
         """Wait for nobody's end any more."""

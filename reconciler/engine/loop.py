@@ -8,6 +8,7 @@ from typing import Final, NoReturn
 
 from reconciler.actions.launch import Launch
 from reconciler.model.base import noun
+from reconciler.model.change import Verdict
 from reconciler.model.desired import Desired
 from reconciler.model.event import Event
 from reconciler.model.generation import Generation
@@ -42,6 +43,8 @@ _GLANCE: Final = 1.0
 """Seconds between looks while something says how far it is."""
 _LONG: Final = frozenset({"ensure", "convert", "offload", "restore"})
 """Kinds of action that say how far they are."""
+_ENDS: Final = frozenset({"launch", "stop"})
+"""Kinds of action that notice the end of the process that they are about."""
 _STEADY: Final = 2
 """How many ticks in a row must find nothing to do: the first may have seen a world still moving."""
 
@@ -109,6 +112,7 @@ class Engine:
     def request(self, change: Change = lambda ledger, now: ledger) -> None:
         """Look now, and before that change what is remembered; durable before anything is done for it."""
         self._requests.append(change)
+        self._observer.forget()
         self._steady = 0
         self._poked.set()
 
@@ -122,8 +126,7 @@ class Engine:
         self.request(lambda ledger, now: back.pinned(ledger, now, request.reason))
 
     def tick(self) -> Decision:
-        """Look at everything and start what is decided; what must be remembered is durable before it is acted on."""
-        self._observer.forget()
+        """Look once and start what is decided; what must be remembered is durable before it is acted on."""
         tick = self._turn()
         self._told(tick)
         return tick.decision
@@ -152,6 +155,8 @@ class Engine:
         self._jobs.cancel(decision.obsolete)
         self._jobs.start(self._planner.chosen(decision))
         self._last = decision
+        # What is decided next for whoever is to change rests on his weights and his port.
+        self._observer.heed(c.label for c in decision.view.changes if c.verdict is not Verdict.MATCHES)
         self._steady = self._steady + 1 if decision.plan.settled and reading.look_again is None else 0
         steady, jobs = self._steady >= _STEADY, self._jobs.in_flight
         return Tick(decision=decision, events=(*said, *seen), in_flight=jobs, steady=steady)
@@ -185,7 +190,7 @@ class Engine:
         return seen
 
     async def _start_again(self, ended: frozenset[str]) -> None:
-        """Start at once whoever served, has just ended and may be started; the whole look, which takes longer, follows.
+        """Start at once whoever served, has just ended and may be started; the next look, which takes longer, follows.
 
         Everything but these servers and their ports is taken to be as the last look saw it, so nothing is done here
         but what these need. Who is started before his end is counted leaves a record of that start; a kill in these
@@ -272,9 +277,7 @@ class Engine:
         self._steady = 0
         try:
             while True:
-                tick = self._turn()
-                self._told(tick)
-                decision = tick.decision
+                decision = self.tick()
                 if self._steady >= _STEADY:
                     return Ending(decision=decision, settled=True)
                 now = self._host.clock.now()
@@ -335,8 +338,9 @@ class Engine:
             deadline,
             *ends,
         )
-        until = min(moment for moment in due if moment is not None)
-        while self._stands(hint := await self._hint(max(0.0, until - self._host.clock.now()))):
+        passed = asyncio.get_running_loop().time  # the other clock may be set meanwhile
+        end = passed() + min(moment for moment in due if moment is not None) - now
+        while self._stands(hint := await self._hint(max(0.0, end - passed()))):
             pass
         return hint
 
@@ -351,15 +355,14 @@ class Engine:
         finally:
             for hint in hints:
                 hint.cancel()
-        poked = self._poked.is_set()
         self._poked.clear()
         # A hint that fails would be asked again and again.
         found = changed.result() if changed.done() and not changed.cancelled() else NOTHING
-        return found if woken and not poked else found | ANYTHING
+        return found if woken else ANYTHING
 
     def _stands(self, hint: Hint) -> bool:
         """Whether nothing follows from a hint: the files are as they were, or a job is at what it names, and tells."""
-        busy = {job.subject for job in self._jobs.in_flight}
+        busy = {job.subject for job in self._jobs.in_flight if job.kind in _ENDS}
         if hint.anything or hint.heard or not {server_subject(label) for label in hint.ended} <= busy:
             return False
         if not hint.files:

@@ -14,7 +14,7 @@ class Hint:
     heard: bool = False
     """Something new is known of servers by asking them."""
     files: bool = False
-    """Something was written in a folder of the desired state."""
+    """Something was written in a folder that is watched for files that decide."""
     anything: bool = False
     """Nobody knows what."""
 

@@ -55,8 +55,9 @@ class Observer:
         observed = self._glance(desired, ledger)
         self.whole = observed is None
         if observed is None:
-            self._seen = self.host.clock.now()
+            began = self.host.clock.now()
             observed = observe(self.host, desired, ledger, self._backends)
+            self._seen = began
         self._last, self._changed = (desired, observed), set()
         return Facts(
             desired=desired,
@@ -71,7 +72,7 @@ class Observer:
     def glimpse(self, last: Facts, ledger: Ledger, labels: Collection[str], in_flight: tuple[InFlight, ...]) -> Facts:
         """The facts of a look, however long ago, with what has become of some servers. Raises ObservationError.
 
-        For what follows from the end of these servers alone; the next look is at everything that this one left out.
+        For what follows from the end of these servers alone.
         """
         observed = glimpse(self.host, last.observed, last.desired, ledger, labels)
         return replace(last, observed=observed, ledger=ledger, now=observed.at, in_flight=in_flight)

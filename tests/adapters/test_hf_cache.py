@@ -309,3 +309,31 @@ def test_a_plan_launches_the_snapshot_that_the_ref_names_and_not_the_newest(tmp_
     (argv,) = (action["argv"] for action in json.loads(planned.out)["actions"] if action["kind"] == "launch")
     assert f"--model={cache.snapshot('acme/fast', older)}" in argv
     assert newer not in planned.out
+
+
+# ------------------------------------------------------------------------------------------------------ looks at a part
+
+
+def test_a_look_at_a_part_makes_the_next_one_no_slower(cache: TinyCache) -> None:
+    """What was remembered of everything else was dropped, and all of it read again."""
+    others = [f"org/m{number}@main" for number in range(3)]
+    for name in others:
+        cache.add(name.removesuffix("@main"), model_files())
+    looking = LocalArtifacts(str(cache.root))
+    looking.look(others)
+    before, read = looking.look(others), dict(looking.memory)
+    assert looking.look_again(others[:1]) == {others[0]: before[others[0]]}
+    assert looking.memory == read
+    after = looking.look(others)
+    assert all(after[name] is before[name] for name in others)
+    assert looking.memory == read
+
+
+def test_what_a_look_at_a_part_sees_is_what_is_there(cache: TinyCache) -> None:
+    cache.add(REPO, model_files())
+    looking = LocalArtifacts(str(cache.root))
+    [before] = looking.look([REFERENCE]).values()
+    assert isinstance(before, Present)
+    (Path(before.value.path) / "config.json").unlink()
+    [after] = looking.look_again([REFERENCE]).values()
+    assert after == LocalArtifacts(str(cache.root)).look([REFERENCE])[REFERENCE] != before

@@ -1,14 +1,17 @@
 """A look at what may have changed shows what a look at everything would, where nothing else has changed."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.model.observed import Absent, Listener, ObservedState
+from reconciler.model.observed import Absent, Artifact, Listener, Observation, ObservedState
 from reconciler.observing.observer import FRESH, Observer
 from tests.unit.engine.test_journal import scenario as simple
 from tests.world.drive import Run, Scenario, apply, eyes
+from tests.world.supply import Artifacts
 from tests.world.world import World
 
 from . import checks
@@ -111,6 +114,32 @@ def test_it_does_not_hold_for_another_desired_state_or_once_it_is_said() -> None
     looking.heed(["fast"])
     looks(given_, run, looking)
     assert looking.whole
+
+
+class Flaky(Artifacts):
+    """Weights that cannot be looked at for once."""
+
+    fails = False
+
+    def look(self, references: Iterable[str]) -> Mapping[str, Observation[Artifact]]:
+        if self.fails:
+            raise OSError(24, "too many open files")
+        return super().look(references)
+
+
+def test_a_look_that_failed_makes_nothing_of_before_fresh() -> None:
+    given_, run, _ = seen()
+    weights, desired = Flaky(run.world), run.ending.decision.view.facts.desired
+    looking = eyes(replace(run.world.host(), artifacts=weights), given_.host_file)
+    looks(given_, run, looking)
+    run.world.time.now += 3_600
+    change(run.world, run, "its weights go", "fast")
+    weights.fails = True
+    with pytest.raises(OSError, match="too many open files"):
+        looking.look(desired, run.world.ledger)
+    weights.fails = False
+    narrow, whole = looks(given_, run, looking)
+    assert narrow == whole
 
 
 def test_a_look_that_sees_no_records_is_made_at_everything() -> None:

@@ -235,7 +235,7 @@ class _Changes(_Port):
                 world.catch_up()
                 ended = frozenset(label for label, record in world.truth.records.items() if self._fell(record))
                 world._told = world.now
-                return Hint(ended=ended, anything=not ended)
+                return Hint(ended=ended, heard=not ended)
             else:
                 await asyncio.sleep(moment - world.now)
 

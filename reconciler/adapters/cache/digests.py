@@ -139,16 +139,18 @@ class Digests:
         return sqlite3.connect(f"file:{path}?{how}", uri=True, timeout=seconds, isolation_level=None)
 
     def _memory(self) -> "_Memo | None":
-        """What was read of this very file; None where nothing is to be read.
+        """What was read of this very file, to be added to; None where nothing is to be read.
 
-        A change of the file within the grain of its time stamp would not be seen, so nothing is remembered of one that
-        was written just now.
+        A change of the file within the grain of its time stamp would not be seen, so what is read of one that was
+        written just now is not kept.
         """
         status = self._trusted()
         if status is None:
             return None
         stamp = status.st_ino, status.st_size, status.st_mtime_ns
-        if self._memo.stamp != stamp or self._now() < status.st_mtime + _GRAIN:
+        if self._now() < status.st_mtime + _GRAIN:
+            return _Memo()
+        if self._memo.stamp != stamp:
             self._memo = _Memo(stamp)
         return self._memo
 

@@ -87,7 +87,7 @@ class LocalArtifacts:
     def look_again(self, references: Iterable[str]) -> Mapping[str, Observation[Artifact]]:
         """As `look`; what that remembers of others for the next one stays remembered."""
         found = self._look(references)
-        self._recall.turn(whole=False)
+        self._recall.keep()
         self._seen = {**self._seen, **found}
         return found
 

@@ -144,10 +144,15 @@ class Recall:
         result: T = known.result
         return result
 
-    def turn(self, *, whole: bool = True) -> None:
-        """One look is over: forget what it did not use, if it was at everything."""
-        self.memo, self._used = self._used if whole else self.memo | self._used, {}
-        self._made, self._kept = self._kept if whole else self._made | self._kept, {}
+    def turn(self) -> None:
+        """One look at everything is over: forget what was not used since the one before."""
+        self.memo, self._used = self._used, {}
+        self._made, self._kept = self._kept, {}
+
+    def keep(self) -> None:
+        """A look at a part is over: forget nothing."""
+        self.memo |= self._used
+        self._made |= self._kept
 
 
 def judge(files: Mapping[str, FoundFile], listing: FoundFile | None, recall: Recall) -> Judged:

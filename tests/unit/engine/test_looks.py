@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,8 @@ from reconciler.model.hint import FILES, Hint
 from reconciler.model.observed import Artifact, Observation
 from reconciler.model.problem import ExitCode, ReconcilerError
 from reconciler.model.source import Mode
-from reconciler.ports.host import Artifacts, Changes, Host
+from reconciler.model.target import PreflightOrder
+from reconciler.ports.host import Artifacts, Changes, Clock, Host, Machine
 from tests.world.drive import eyes, planner
 from tests.world.repository import Repository
 from tests.world.script import Does, Event, Script
@@ -68,18 +70,18 @@ class Seen:
 class Watch:
     """A watch of the commits of two models."""
 
-    def __init__(self, *events: Event, labels: tuple[str, ...] = ("deep", "fast")) -> None:
-        given = scenario(labels, Script(events=events))
+    def __init__(self, *events: Event, host: Callable[[Host], Host] = lambda host: host, **script: Any) -> None:
+        given = scenario(("deep", "fast"), Script(events=events, **script))
         self.desired = given.desired
         self.world: World = given.world()
         self.repository = Repository(ref="refs/heads/main")
         self.repository.commit("c1", given.desired)
         self.rules = "these"
         self.failed: list[str] = []
-        host: Host = self.world.host()
+        ports = host(self.world.host())
         self.began = self.world.now
-        self.seen = Seen(host.artifacts, lambda: self.world.now - self.began)
-        self.hints = Hints(host.changes)
+        self.seen = Seen(ports.artifacts, lambda: self.world.now - self.began)
+        self.hints = Hints(ports.changes)
         following = Following(
             source=self.repository,
             mode=Mode.COMMIT,
@@ -87,10 +89,10 @@ class Watch:
             parse=self.repository.parse,
             guard=lambda newer, ledger: None,
             rules="these",
-            kept=host.state.content,
+            kept=ports.state.content,
         )
         self.engine = Engine(
-            eyes(replace(host, artifacts=self.seen, changes=self.hints), given.host_file),
+            eyes(replace(ports, artifacts=self.seen, changes=self.hints), given.host_file),
             planner(),
             Followed(following),
             failed=lambda error: self.failed.append(str(error)),
@@ -126,6 +128,12 @@ class Watch:
         models[label] = replace(models[label], options={"max_tokens": 9})
         return replace(self.desired, state=replace(self.desired.state, models=models))
 
+    def moving(self, label: str, old: int, port: int) -> Desired:
+        """What is declared, with one model at another port."""
+        models = dict(self.desired.state.models)
+        models[label] = replace(models[label], port=port, moved_from=old)
+        return replace(self.desired, state=replace(self.desired.state, models=models))
+
     def files(self) -> None:
         """Something was written beside the desired file."""
         self.hints.say(FILES)
@@ -136,6 +144,31 @@ def test_what_is_written_beside_the_files_is_no_reason_to_look() -> None:
     watch = Watch()
     watch.until(REST + RESYNC, *((REST + n, watch.files) for n in range(60)))
     assert len(watch.looks(REST)) == 1, "the one that is due by itself"
+
+
+class SetBack:
+    """A clock that somebody sets back by an hour."""
+
+    def __init__(self, real: Clock) -> None:
+        self._real, self.by = real, 0.0
+        self.jitter = real.jitter
+
+    def now(self) -> float:
+        return self._real.now() - self.by
+
+
+def test_a_clock_that_is_set_back_does_not_put_off_the_look_at_everything() -> None:
+    """With a file that was written beside the desired one it was an hour until the next look."""
+    clocks: list[SetBack] = []
+
+    def with_clock(host: Host) -> Host:
+        clocks.append(SetBack(host.clock))
+        return replace(host, clock=clocks[0])
+
+    watch = Watch(host=with_clock)
+    watch.until(REST + 600, (REST, lambda: setattr(clocks[0], "by", 3_600.0)), (REST + 1, watch.files))
+    looks = [REST, *watch.looks(REST), REST + 600]
+    assert max(after - before for before, after in pairwise(looks)) <= RESYNC
 
 
 def test_hints_do_not_put_off_the_look_at_everything() -> None:
@@ -236,3 +269,54 @@ def test_a_death_during_a_storm_of_hints_is_answered() -> None:
     watch.until(REST + 30, *((REST + n / 4, watch.files) for n in range(100)))
     [launch] = [r for r in watch.world.requests if r.kind == "launch" and r.at > watch.began + REST]
     assert launch.at == watch.began + death
+
+
+class Slow:
+    """A machine on which a preflight takes minutes."""
+
+    def __init__(self, real: Machine) -> None:
+        self.look = real.look
+
+    async def preflight(self, order: PreflightOrder) -> None:
+        await asyncio.sleep(200)
+
+
+def test_a_death_while_a_successor_is_tried_out_is_answered_at_once() -> None:
+    """The preflight is a job on the same server, and says nothing of its process: it stayed down for a minute."""
+    death = REST + 10
+    watch = Watch(
+        Event(after=death, does=Does.DIE, label="fast"), host=lambda host: replace(host, machine=Slow(host.machine))
+    )
+
+    def commit() -> None:
+        watch.repository.commit("c2", watch.restarting("fast"))
+        watch.files()
+
+    watch.until(REST + 30, (REST, commit))
+    begun = [(r.kind, r.at - watch.began) for r in watch.world.requests if r.at > watch.began + REST]
+    assert begun[:2] == [("publish", death), ("launch", death)]
+
+
+@pytest.mark.parametrize("lost", ["weights", "port"])
+def test_nothing_is_stopped_for_a_successor_whose_weights_or_port_have_gone_a_moment_ago(lost: str) -> None:
+    """The stop rested on the look before the route was withdrawn, and the old server was gone for nothing."""
+    moment = REST + 1 / 2
+    event = (
+        Event(after=moment, does=Does.LOSE, reference="org/fast@main")
+        if lost == "weights"
+        else Event(after=moment, does=Does.OCCUPY, port=8109)
+    )
+    watch = Watch(event, durations=(1 / 8,))
+
+    def commit() -> None:
+        watch.world.script = replace(watch.world.script, hints=False)
+        watch.repository.commit(
+            "c2", watch.restarting("fast") if lost == "weights" else watch.moving("fast", 8101, 8109)
+        )
+        watch.files()
+
+    watch.until(REST + 30, (REST, commit))
+    kinds = [r.kind for r in watch.world.requests if r.at > watch.began + REST]
+    assert "publish" in kinds, "it was about to be stopped"
+    assert "stop" not in kinds
+    assert watch.world.truth.records["fast"].live(watch.world.now)
