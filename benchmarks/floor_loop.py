@@ -23,6 +23,7 @@ class Loop:
         self._wanted: dict[int, str] = {}
         self._running: dict[int, str] = {}
         self._pids: dict[int, int] = {}
+        self._handles: set[int] = set()
         self._head = ""
 
     def tick(self) -> None:
@@ -54,9 +55,11 @@ class Loop:
         argv = [*self._command, f"--port={port}", flag]
         pid = self._pids[port] = os.posix_spawn(argv[0], argv, os.environ, file_actions=actions, setsid=True)
         handle, loop = os.pidfd_open(pid), asyncio.get_running_loop()
+        self._handles.add(handle)
 
         def ended() -> None:
             loop.remove_reader(handle)
+            self._handles.discard(handle)
             os.close(handle)
             os.waitpid(pid, 0)
             self._start(port)
@@ -64,7 +67,9 @@ class Loop:
         loop.add_reader(handle, ended)
 
     def end(self) -> None:
-        """No child is left."""
+        """No child is left, and none is started again."""
+        for handle in self._handles:
+            asyncio.get_running_loop().remove_reader(handle)
         for pid in self._pids.values():
             os.kill(pid, signal.SIGKILL)
 
