@@ -101,3 +101,27 @@ def test_without_a_descriptor_nothing_is_told_and_nothing_fails(exits: Exits, ch
 
     asyncio.run(main())
     assert after(exits, [child.pid for child in children], children[0]) == {children[0].pid}
+
+
+def test_the_end_of_one_that_nobody_waits_for_is_not_told_by_a_copy_of_its_descriptor(
+    exits: Exits, children: list[Child]
+) -> None:
+    """A child that is being started has copies of all descriptors until its program runs."""
+    pids = [child.pid for child in children]
+    after(exits, pids, children[0])
+    reading, writing = os.pipe()
+    holder = os.fork()
+    if not holder:
+        os.close(writing)
+        os.read(reading, 1)
+        os._exit(0)
+    try:
+        after(exits, pids[1:2], children[1])
+        children[2].kill()
+        children[2].wait()
+        with pytest.raises(asyncio.TimeoutError):
+            asyncio.run(asyncio.wait_for(exits.next([os.getpid()]), 0.1))
+    finally:
+        os.close(writing)
+        os.waitpid(holder, 0)
+        os.close(reading)

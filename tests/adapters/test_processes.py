@@ -226,7 +226,13 @@ def test_the_end_of_a_server_is_a_hint(servers: Servers) -> None:
         again = asyncio.create_task(servers.processes.exited())
         await asyncio.sleep(0)
         os.kill(victim.pid or 0, signal.SIGKILL)
-        return await asyncio.wait_for(again, 10)
+        told = await asyncio.wait_for(again, 10)
+        once_more = asyncio.create_task(servers.processes.exited())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not once_more.done(), "it is told once for each look"
+        once_more.cancel()
+        return told
 
     servers.launch("fast")
     victim = servers.launch("slow")

@@ -1,12 +1,14 @@
 """Who is started without another decision is whom, and how, that decision would start."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.actions.launch import Launch
 from reconciler.model.base import noun
+from reconciler.model.host import HostFile, Memory
 from reconciler.model.observed import Absent, Standing
 from reconciler.model.target import LaunchOrder
 from reconciler.planning import restart
@@ -83,3 +85,15 @@ def test_one_that_has_died_before_waits_for_the_decision() -> None:
     again = apply(given_, world)
     assert "fast" in world.ledger.attempts
     assert fall(again, given_, ["fast"]).at_once == {}
+
+
+def test_a_server_that_a_smaller_budget_left_running_is_not_started_again() -> None:
+    """Two fit no longer, which keeps neither from running; the one that dies waits for the memory of the other."""
+    big = simple(("deep", "fast"))
+    world = big.world()
+    need = {o.label: o.memory for t in apply(big, world).ending.decision.view.targets.values() if (o := t.order)}
+    small = replace(big, host_file=HostFile(memory=Memory(budget=f"{max(need.values()) / 2**30 + 0.01:.2f}GiB")))
+    again = apply(small, world)
+    assert sorted(serving(again)) == ["deep", "fast"]
+    fallen = fall(again, small, ["fast"])
+    assert fallen.at_once == fallen.decided == fallen.after_all == {}

@@ -11,9 +11,10 @@ from reconciler.engine.loop import Engine, Tick
 from reconciler.engine.requests import Asked, Request
 from reconciler.model.event import Event, EventKind
 from reconciler.model.ledger import Ledger
+from reconciler.model.names import ENSEMBLE
 from reconciler.model.problem import ExitCode, ReconcilerError
 from reconciler.ports.host import NO_CONTENTS, StateStore
-from tests.world.drive import Edited, eyes, planner
+from tests.world.drive import PATIENCE, Edited, eyes, planner
 from tests.world.virtual_time import run
 
 from .test_journal import of, scenario, settle
@@ -149,3 +150,31 @@ def test_a_database_that_cannot_be_read_is_mended_by_the_next_save() -> None:
     run(main(), world.time)
     assert state.left == 0
     assert [event.reference for event in of(world.history[before:], EventKind.BLOCKED)] == ["proof-failed"]
+
+
+class Renewed(Failing):
+    """A state directory that was damaged and is written anew by the next save, which says so."""
+
+    renewed = Event(at=1.0, kind=EventKind.FAILED, subject=ENSEMBLE, text="it was damaged", reference="state-damaged")
+
+    def save(
+        self, ledger: Ledger, events: Sequence[Event] = (), contents: Mapping[str, bytes] = NO_CONTENTS
+    ) -> tuple[Event, ...]:
+        super().save(ledger, (*events, self.renewed), contents)
+        return (self.renewed,)
+
+
+def test_what_happened_to_the_state_directory_is_told_once_by_whoever_saved() -> None:
+    given = scenario()
+    world = given.world()
+    told: list[Event] = []
+    host = replace(world.host(), state=Renewed(world.host().state, times=0))
+    engine = Engine(
+        eyes(host, given.host_file),
+        planner(),
+        Edited(given.wanted(world)),
+        lambda tick: told.extend(tick.events),
+    )
+    run(engine.settle(world.now + PATIENCE), world.time)
+    assert [replace(event, number=0) for event in world.history] == told
+    assert Renewed.renewed in told
