@@ -238,7 +238,7 @@ def _said(blocked: Blocked) -> str:
 
 
 def _outcome(decision: Decision) -> str:
-    serving = sum(change.verdict == "matches" for change in decision.view.changes)
+    serving = sum(server.serves for server in decision.view.facts.observed.servers.values())
     return f"{serving} serving, {len({b.subject for b in decision.plan.blocked})} blocked"
 
 

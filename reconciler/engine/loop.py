@@ -15,7 +15,6 @@ from reconciler.model.generation import Generation
 from reconciler.model.hint import ANYTHING, NOTHING, Hint
 from reconciler.model.ledger import Ledger
 from reconciler.model.names import label_of, server_subject
-from reconciler.model.observed import Health, ServerProcess, Standing
 from reconciler.model.plan import InFlight
 from reconciler.model.problem import ReconcilerError
 from reconciler.observing.observer import Observer
@@ -200,7 +199,7 @@ class Engine:
         if last is None or self._requests or self._outcomes or self._jobs.any_done:
             return  # what is said, or has been done, counts for them too
         busy, servers = {job.subject for job in self._jobs.in_flight}, last.view.facts.observed.servers
-        served = {label for label in ended if _serving(servers.get(label)) and server_subject(label) not in busy}
+        served = {n for n in ended if n in servers and servers[n].serves and server_subject(n) not in busy}
         if not served:
             return
         facts = self._observer.glimpse(last.view.facts, self._ledger, served, self._jobs.in_flight)
@@ -393,7 +392,3 @@ class Engine:
         # Who asks for the same as before has moved nothing.
         self._known = replace(self._known, settled=self._known.settled and not events)
         return (*events, *found)
-
-
-def _serving(server: ServerProcess | None) -> bool:
-    return server is not None and server.standing is Standing.OURS and server.health is Health.SERVING

@@ -119,6 +119,11 @@ class ServerProcess:
         """Whether it may hold its port and memory; unknown counts as live."""
         return self.standing is not Standing.GONE
 
+    @property
+    def serves(self) -> bool:
+        """Whether it is ours and answers requests, as what is declared or as something else."""
+        return self.standing is Standing.OURS and self.health is Health.SERVING
+
 
 @noun
 class Provenance:

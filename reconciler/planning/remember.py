@@ -6,7 +6,7 @@ from dataclasses import replace
 from reconciler.model.change import Change, Verdict
 from reconciler.model.desired import launch_reference
 from reconciler.model.ledger import ArtifactRecord, Ledger, ServiceProof, Wish, is_of_action
-from reconciler.model.observed import Health, Present, ServerProcess, Standing
+from reconciler.model.observed import Present, ServerProcess, Standing
 from reconciler.model.target import Target
 from reconciler.model.view import Facts
 
@@ -31,13 +31,13 @@ def remember(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, 
         elif target.spec.port == "auto" and target.port is not None:
             leases[label] = target.port
     serving = {label for label, change in changes.items() if change.verdict is Verdict.MATCHES}
-    answers = {label for label, change in changes.items() if change.live is not None and _answers(change.live)}
+    answers = {label for label, change in changes.items() if change.live is not None and change.live.serves}
     proved = frozenset(label for label in targets if label in ledger.proved or label in answers)
     servers, blind = facts.observed.servers, facts.observed.blind is not None
     unseen = {label for label in ledger.proofs if blind or _doubtful(servers.get(label))}
     # A proof outlives a look that failed; it is bound to its process and so cannot speak for another one.
     proofs = {label: ledger.proofs[label] for label in unseen}
-    proofs |= {label: _proof(server, ledger, facts.now) for label, server in servers.items() if _answers(server)}
+    proofs |= {label: _proof(server, ledger, facts.now) for label, server in servers.items() if server.serves}
     attempts = {
         label: attempt
         for label, attempt in ledger.attempts.items()
@@ -121,10 +121,6 @@ def _proof(server: ServerProcess, ledger: Ledger, now: float) -> ServiceProof:
             known if server.proved_at is None or server.proved_at == known.at else replace(known, at=server.proved_at)
         )
     return ServiceProof(instance=server.instance, at=now if server.proved_at is None else server.proved_at)
-
-
-def _answers(live: ServerProcess) -> bool:
-    return live.standing is Standing.OURS and live.health is Health.SERVING
 
 
 def _doubtful(live: ServerProcess | None) -> bool:

@@ -7,7 +7,7 @@ from reconciler.model.base import noun
 from reconciler.model.desired import launch_reference
 from reconciler.model.ledger import Wish
 from reconciler.model.names import Subject, artifact_subject
-from reconciler.model.observed import Artifact, Health, Present, ServerProcess, Standing, Unknown
+from reconciler.model.observed import Artifact, Present, ServerProcess, Unknown
 from reconciler.model.plan import Blocked
 from reconciler.model.supply import MoveOrder, SupplyOrder
 from reconciler.model.target import Target
@@ -140,8 +140,7 @@ def _serves_converted(facts: Facts, target: Target) -> bool:
         and isinstance(target.artifact, Present)
         and _is_converted(target)
         and live is not None
-        and live.standing is Standing.OURS
-        and live.health is Health.SERVING
+        and live.serves
         and live.artifact == target.artifact.value.identity
         and target.label in facts.ledger.proved
     )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from reconciler.model.change import Change
-from reconciler.model.observed import Health, Present, Standing, Unknown
+from reconciler.model.observed import Present, Standing, Unknown
 from reconciler.model.routes import Route, Upstream
 from reconciler.model.target import Target
 from reconciler.model.view import Facts
@@ -54,13 +54,7 @@ def bindings(
             kept = present[label].upstream if label in present else None
             # A route to another port than the recorded one leads to somebody else, whoever the server is.
             upstream = kept if kept is not None and (live is None or kept.port == live.port) else None
-        elif (
-            live is not None
-            and target.port is not None
-            and live.standing is Standing.OURS
-            and live.health is Health.SERVING
-            and label not in leaving
-        ):
+        elif live is not None and target.port is not None and live.serves and label not in leaving:
             upstream = Upstream(host=live.host, port=live.port, served_name=live.served_name)
         if upstream is not None or (kind == "front" and target.spec.activation == "on-demand" and target.port):
             routes.append(_route(target, upstream))
@@ -81,7 +75,7 @@ def exposure(facts: Facts, targets: Mapping[str, Target], changes: Mapping[str, 
         if target.spec.port == "none":
             continue
         live = changes[label].live
-        serving = live is not None and live.standing is Standing.OURS and live.health is Health.SERVING
+        serving = live is not None and live.serves
         complete = isinstance(target.artifact, Present) and target.artifact.value.complete
         unseen = facts.observed.blind is not None or (live is not None and live.standing is Standing.UNKNOWN)
         kept = label in listed and isinstance(target.artifact, Unknown)

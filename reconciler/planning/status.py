@@ -6,7 +6,7 @@ from typing import Final
 
 from reconciler.model.base import noun
 from reconciler.model.change import Change, Verdict
-from reconciler.model.observed import Health, Present, Standing
+from reconciler.model.observed import Present
 from reconciler.model.plan import Plan
 from reconciler.model.view import Facts, View
 
@@ -146,5 +146,4 @@ def _health(change: Change) -> HealthStatus:
             return HealthStatus.DEGRADED
         case Verdict.OUTDATED | Verdict.EXTRANEOUS:
             live = change.live
-            serving = live is not None and live.standing is Standing.OURS and live.health is Health.SERVING
-            return HealthStatus.HEALTHY if serving else HealthStatus.PROGRESSING
+            return HealthStatus.HEALTHY if live is not None and live.serves else HealthStatus.PROGRESSING

@@ -29,7 +29,7 @@ def data(view: View, plan: Plan, *, settled: bool) -> dict[str, Any]:
     return {
         "type": "ending",
         "settled": settled,
-        "serving": sum(change.verdict == "matches" for change in view.changes),
+        "serving": sum(server.serves for server in view.facts.observed.servers.values()),
         "blocked": [plain(blocked) for blocked in plan.blocked],
         "waiting": [] if settled else [plain(waiting) for waiting in plan.waiting],
         "exit_code": int(worst(codes)),

@@ -163,6 +163,20 @@ def test_a_death_is_told_once_with_its_cause() -> None:
     assert new[-1] == (EventKind.SETTLED, ENSEMBLE, "settled")
 
 
+def test_a_server_that_is_kept_although_something_else_is_declared_serves() -> None:
+    """One that stays on its old port, because a port does not change by itself, was not counted as serving."""
+    given = scenario(("deep", "fast"))
+    world = given.world()
+    models = dict(given.desired.state.models)
+    first = replace(given.desired, state=replace(given.desired.state, models={"fast": models["fast"]}))
+    settle(replace(given, desired=first), world)
+    models["fast"] = replace(models["fast"], port=8300)
+    moved = replace(given.desired, state=replace(given.desired.state, models=models), revision="worktree:1")
+    settle(replace(given, desired=moved), world)
+    assert [event.subject for event in of(world.history, EventKind.BLOCKED)] == [FAST]
+    assert world.history[-1].text == "2 serving, 1 blocked"
+
+
 @pytest.mark.parametrize("dies", [0.5, inf], ids=["crashes", "never answers"])
 def test_a_model_that_cannot_serve_is_told_until_it_is_given_up(dies: float) -> None:
     given = scenario(script=Script(duds={"fast": dies}, jitters=(0.5,)))
