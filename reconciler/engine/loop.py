@@ -362,6 +362,8 @@ class Engine:
     def _stands(self, hint: Hint) -> bool:
         """Whether nothing follows from a hint: the files are as they were, or a job is at what it names, and tells."""
         busy = {job.subject for job in self._jobs.in_flight if job.kind in _ENDS}
+        if self._requests:
+            return False  # what was said is a reason of its own
         if hint.anything or hint.heard or not {server_subject(label) for label in hint.ended} <= busy:
             return False
         if not hint.files:

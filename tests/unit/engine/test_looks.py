@@ -171,6 +171,34 @@ def test_a_clock_that_is_set_back_does_not_put_off_the_look_at_everything() -> N
     assert max(after - before for before, after in pairwise(looks)) <= RESYNC
 
 
+def test_what_a_person_says_at_the_moment_of_such_a_hint_is_heard() -> None:
+    """The hint was found to mean nothing, and what was said with it waited for a minute."""
+    watch = Watch()
+
+    def both() -> None:
+        watch.files()
+        watch.engine.request()
+
+    watch.until(REST + 20, (REST, both))
+    assert watch.looks(REST)[0] == REST
+
+
+def settled(watch: Watch, *moments: Moment) -> float:
+    """When a change that is committed at REST is done, while other things happen."""
+
+    def restarted() -> None:
+        watch.repository.commit("c2", watch.restarting("fast"))
+        watch.files()
+
+    watch.until(REST + 50, (REST, restarted), *moments)
+    return of(watch.world.history, EventKind.SETTLED)[-1].at - watch.began
+
+
+def test_a_job_that_ends_at_the_moment_of_such_a_hint_is_taken_up() -> None:
+    calm, beset = Watch(durations=(1,)), Watch(durations=(1,))
+    assert settled(calm) >= settled(beset, *((REST + n / 2, beset.files) for n in range(1, 40)))
+
+
 def test_hints_do_not_put_off_the_look_at_everything() -> None:
     watch = Watch()
     watch.until(REST + 600, *((REST + 5 * n, watch.files) for n in range(120)))
