@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.model.observed import Absent, Artifact, Listener, Observation, ObservedState
+from reconciler.model.observed import Absent, Artifact, ColdCopy, Listener, Observation, ObservedState
 from reconciler.observing.observer import FRESH, Observer
 from tests.unit.engine.test_journal import scenario as simple
 from tests.world.drive import Run, Scenario, apply, eyes
@@ -114,6 +114,18 @@ def test_it_does_not_hold_for_another_desired_state_or_once_it_is_said() -> None
     looking.heed(["fast"])
     looks(given_, run, looking)
     assert looking.whole
+
+
+def test_weights_that_have_gone_are_looked_for_in_cold_storage_too() -> None:
+    """They would be downloaded, where they lie on the next disk."""
+    given_, run, looking = seen()
+    whole = Artifact(identity="fast", path="/cold/fast")
+    run.world.truth.store.cold["org/fast@main"] = ColdCopy(volume="nas", path="/cold/fast", bytes=1, artifact=whole)
+    change(run.world, run, "its weights go", "fast")
+    looking.heed(["fast"])
+    narrow, everything = looks(given_, run, looking)
+    assert list(everything.storage.cold) == ["org/fast@main"]
+    assert narrow == everything
 
 
 class Flaky(Artifacts):
