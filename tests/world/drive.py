@@ -1,10 +1,11 @@
 """Runs of the engine on a world: to the end, or cut off anywhere and begun again."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from reconciler.engine.declared import Reading
+from reconciler.engine.declared import Followed, Following, Reading
 from reconciler.engine.loop import Ending, Engine
 from reconciler.model.desired import Desired
 from reconciler.model.host import HostFile
@@ -12,6 +13,7 @@ from reconciler.model.ledger import Ledger
 from reconciler.model.names import Subject
 from reconciler.model.observed import Health, ObservedState, Present
 from reconciler.model.plan import Plan
+from reconciler.model.source import Mode
 from reconciler.model.view import Facts
 from reconciler.observing.observe import observe
 from reconciler.observing.observer import Observer
@@ -21,6 +23,7 @@ from reconciler.plugins import installed_backends, installed_verbs
 from reconciler.ports.host import Host
 
 from .describe import describe
+from .repository import Repository
 from .rules import Violated
 from .script import Script
 from .truth import Truth
@@ -99,6 +102,44 @@ VERBS: Final = installed_verbs()
 def eyes(host: Host, host_file: HostFile) -> Observer:
     """New ones, which have seen nothing yet."""
     return Observer(host, host_file, BACKENDS)
+
+
+def followed(repository: Repository, host: Host) -> Followed:
+    """The commits of a branch that no guard looks at, as a watch follows them."""
+    return Followed(
+        Following(
+            source=repository,
+            mode=Mode.COMMIT,
+            place="/repo/ensemble.yaml",
+            parse=repository.parse,
+            guard=lambda newer, ledger: None,
+            rules="these",
+            kept=host.state.content,
+        )
+    )
+
+
+Moment = tuple[float, Callable[[], None]]
+"""Seconds from the start, and what happens then."""
+
+
+def watched(engine: Engine, world: World, end: float, *moments: Moment) -> None:
+    """Let a loop run so many seconds, while something else happens at the named ones."""
+
+    async def main() -> None:
+        watch = asyncio.create_task(engine.run())
+        passed = 0.0
+        for after, happens in moments:
+            await asyncio.sleep(after - passed)
+            happens()
+            passed = after
+        await asyncio.sleep(end - passed)
+        assert not watch.done(), watch.exception()
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
+
+    run(main(), world.time)
+    world.verify()
 
 
 def planner() -> Planner:

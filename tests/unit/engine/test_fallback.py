@@ -2,13 +2,11 @@
 
 from dataclasses import replace
 
-from reconciler.engine.declared import Followed, Following
 from reconciler.engine.loop import Engine
 from reconciler.engine.requests import Asked, Request
 from reconciler.model.desired import Desired, ModelSpec, Source
 from reconciler.model.observed import Artifact, Present
-from reconciler.model.source import Mode
-from tests.world.drive import PATIENCE, eyes, planner
+from tests.world.drive import PATIENCE, eyes, followed, planner
 from tests.world.repository import Repository
 from tests.world.script import Script
 from tests.world.virtual_time import run
@@ -46,16 +44,8 @@ class Place:
 
     def settle(self, *requests: Request) -> None:
         """A loop of its own, until there is nothing to do."""
-        following = Following(
-            source=self.repository,
-            mode=Mode.COMMIT,
-            place="/repo/ensemble.yaml",
-            parse=self.repository.parse,
-            guard=lambda newer, ledger: None,
-            rules="these",
-            kept=self.world.host().state.content,
-        )
-        engine = Engine(eyes(self.world.host(), self.given.host_file), planner(), Followed(following))
+        host = self.world.host()
+        engine = Engine(eyes(host, self.given.host_file), planner(), followed(self.repository, host))
         for request in requests:
             engine.ask(request)
         run(engine.settle(self.world.now + PATIENCE), self.world.time)

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from reconciler.adapters.changes import first
-from reconciler.engine.declared import Followed, Following
 from reconciler.engine.loop import RESYNC, Engine
 from reconciler.engine.requests import Asked, Request
 from reconciler.model.desired import Desired
@@ -17,20 +16,17 @@ from reconciler.model.event import EventKind
 from reconciler.model.hint import FILES, Hint
 from reconciler.model.observed import Artifact, Observation
 from reconciler.model.problem import ExitCode, ReconcilerError
-from reconciler.model.source import Mode
 from reconciler.model.target import PreflightOrder
 from reconciler.ports.host import Artifacts, Changes, Clock, Host, Machine
-from tests.world.drive import eyes, planner
+from tests.world.drive import Moment, eyes, followed, planner, watched
 from tests.world.repository import Repository
 from tests.world.script import Does, Event, Script
-from tests.world.virtual_time import run
 from tests.world.world import World
 
 from .test_journal import of, scenario
 
 REST = 300.0
 """Seconds from the start: everything has been at rest for minutes."""
-Moment = tuple[float, Callable[[], None]]
 
 
 class Hints:
@@ -82,40 +78,17 @@ class Watch:
         self.began = self.world.now
         self.seen = Seen(ports.artifacts, lambda: self.world.now - self.began)
         self.hints = Hints(ports.changes)
-        following = Following(
-            source=self.repository,
-            mode=Mode.COMMIT,
-            place="/repo/ensemble.yaml",
-            parse=self.repository.parse,
-            guard=lambda newer, ledger: None,
-            rules="these",
-            kept=ports.state.content,
-        )
         self.engine = Engine(
             eyes(replace(ports, artifacts=self.seen, changes=self.hints), given.host_file),
             planner(),
-            Followed(following),
+            followed(self.repository, ports),
             failed=lambda error: self.failed.append(str(error)),
             rules=lambda: self.rules,
         )
 
     def until(self, end: float, *moments: Moment) -> None:
         """Let it run so many seconds; something else happens at the named ones."""
-
-        async def main() -> None:
-            watch = asyncio.create_task(self.engine.run())
-            passed = 0.0
-            for after, happens in moments:
-                await asyncio.sleep(after - passed)
-                happens()
-                passed = after
-            await asyncio.sleep(end - passed)
-            assert not watch.done(), watch.exception()
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
-
-        run(main(), self.world.time)
-        self.world.verify()
+        watched(self.engine, self.world, end, *moments)
         assert self.failed == []
 
     def looks(self, since: float) -> list[float]:

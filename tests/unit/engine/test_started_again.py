@@ -1,6 +1,5 @@
 """A server that served and dies under a watch: started before the whole look, counted once, told once."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,9 +10,8 @@ from reconciler.model.event import EventKind
 from reconciler.model.observed import Absent
 from reconciler.model.target import LaunchOrder
 from reconciler.ports.host import Host, Processes
-from tests.world.drive import Edited, eyes, planner
+from tests.world.drive import Edited, Moment, eyes, planner, watched
 from tests.world.script import Does, Event, Script
-from tests.world.virtual_time import run
 from tests.world.world import World
 
 from .test_failed_saves import Failing
@@ -41,23 +39,9 @@ class Watch:
             lambda error: self.failed.append(str(error)),
         )
 
-    def until(self, *moments: tuple[float, Callable[[], None]]) -> None:
+    def until(self, *moments: Moment) -> None:
         """Let it run to the end; something else happens at the named seconds."""
-
-        async def main() -> None:
-            watch = asyncio.create_task(self.engine.run())
-            passed = 0.0
-            for after, happens in moments:
-                await asyncio.sleep(after - passed)
-                happens()
-                passed = after
-            await asyncio.sleep(END - passed)
-            assert not watch.done(), watch.exception()
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
-
-        run(main(), self.world.time)
-        self.world.verify()
+        watched(self.engine, self.world, END, *moments)
 
     def begun(self, kind: str, label: str = "fast") -> list[float]:
         """Seconds after which requests of a kind were begun for a server."""
